@@ -1,0 +1,1 @@
+"""The virtual machine: its .vmx, its four disks, power and the boot trace."""

@@ -1,0 +1,76 @@
+"""Copying and comparing devices: runs of data only, holes stay holes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.progress import silent
+from ipva_storage.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device.base import BlockDevice
+    from ipva_storage.progress import Progress
+
+CHUNK_BYTES: Final = 4 * MIB
+"""How much is moved at a time. Confidence: chosen (larger is not faster here)."""
+
+ZERO_TEST_BYTES: Final = 64 * 1024
+_ZEROS: Final = bytes(ZERO_TEST_BYTES)
+
+
+def copy(source: BlockDevice, target: BlockDevice, *, progress: Progress = silent) -> None:
+    """Copy all data of `source` to the start of `target`, which must read as zeros.
+
+    Blocks of 64 KiB that are all zero are not written, so that the target stays sparse.
+
+    Raises:
+        DeviceError: either refused; the target is smaller.
+    """
+    done = 0
+    for offset_bytes, length_bytes in _chunks(source):
+        buffer = bytearray(length_bytes)
+        source.read_into(offset_bytes, buffer)
+        view = memoryview(buffer)
+        for start, stop in data_runs(buffer, ZERO_TEST_BYTES):
+            target.write(offset_bytes + start, view[start:stop])
+        done = offset_bytes + length_bytes
+        progress(done, source.size_bytes)
+    progress(source.size_bytes, source.size_bytes)
+
+
+def _chunks(device: BlockDevice) -> Iterator[tuple[int, int]]:
+    for run in device.extents():
+        if run.is_data:
+            end = run.offset_bytes + run.length_bytes
+            for at in range(run.offset_bytes, end, CHUNK_BYTES):
+                yield at, min(CHUNK_BYTES, end - at)
+
+
+def data_runs(buffer: bytearray | bytes, block_bytes: int) -> Iterator[tuple[int, int]]:
+    """Runs of blocks that hold anything but zeros, as start and stop in the buffer.
+
+    Args:
+        buffer: what to look through; its last block may be short.
+        block_bytes: size of a block, at most `ZERO_TEST_BYTES`.
+    """
+    start: int | None = None
+    for at in range(0, len(buffer), block_bytes):
+        if is_zero(buffer, at, min(at + block_bytes, len(buffer))):
+            if start is not None:
+                yield start, at
+                start = None
+        elif start is None:
+            start = at
+    if start is not None:
+        yield start, len(buffer)
+
+
+def is_zero(buffer: bytearray | bytes, start: int, stop: int) -> bool:
+    """Whether at most `ZERO_TEST_BYTES` of a buffer are all zero, by one memory comparison.
+
+    Bytes and not a memoryview: a comparison of views goes element by element, twelve times slower.
+    """
+    length = stop - start
+    return buffer.startswith(_ZEROS if length == ZERO_TEST_BYTES else _ZEROS[:length], start)

@@ -1,0 +1,205 @@
+"""A file of the host as a device: the only place where image bytes meet the operating system."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.device.base import Device, Extent, byte_view, merge_extents
+from ipva_storage.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+_PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
+_ZEROS: Final = bytes(1 << 20)
+
+
+class RawDevice(Device):
+    """A regular file or a block node of the host.
+
+    Opened read-only unless asked; a writable one holds an exclusive lock, so that a second writer
+    is refused instead of mixing its bytes in.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        """Open an existing file.
+
+        Raises:
+            DeviceError: it cannot be opened, is no file, or another process writes to it.
+        """
+        self.name = os.fspath(path)
+        self.is_writable = writable
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
+        # A FIFO opened plainly would wait for its other end for ever.
+        flags |= getattr(os, "O_NONBLOCK", 0)
+        self._file = -1
+        try:
+            self._file = os.open(self.name, flags)
+            self._size_bytes = self._measure()
+        except (OSError, ValueError) as error:
+            self.close()
+            raise DeviceError(_reason(error), where=self.name) from error
+        try:
+            if writable:
+                _lock(self._file, self.name)
+        except DeviceError:
+            self.close()
+            raise
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], size_bytes: int = 0) -> RawDevice:
+        """Make a new file of zeros, which must not exist yet, open for writing.
+
+        Raises:
+            DeviceError: it exists, or cannot be made.
+        """
+        name = os.fspath(path)
+        try:
+            with open(name, "xb") as file:  # noqa: PTH123
+                file.truncate(size_bytes)
+        except OSError as error:
+            raise DeviceError(_reason(error), where=name) from error
+        return cls(path, writable=True)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length in bytes."""
+        return self._size_bytes
+
+    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
+        """Fill the whole buffer."""
+        view = byte_view(buffer)
+        self._check(offset_bytes, len(view))
+        done = 0
+        while done < len(view):
+            with self._told(offset_bytes + done):
+                count = os.preadv(self._file, [view[done:]], offset_bytes + done)
+            if not count:
+                raise DeviceError(
+                    "the file ended early: something cut it while it was open",
+                    where=self.name,
+                    offset_bytes=offset_bytes + done,
+                )
+            done += count
+
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        """Put `data` at `offset_bytes`."""
+        view = byte_view(data)
+        self._check_writable(offset_bytes, len(view))
+        done = 0
+        while done < len(view):
+            with self._told(offset_bytes + done):
+                done += os.pwrite(self._file, view[done:], offset_bytes + done)
+
+    def flush(self) -> None:
+        """Wait until the host has the bytes on its medium."""
+        if self.is_writable:
+            with self._told(None):
+                os.fdatasync(self._file)
+
+    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
+        """Punch a hole where the host can; write zeros where it cannot."""
+        self._check_writable(offset_bytes, length_bytes)
+        if not length_bytes or _punch(self._file, offset_bytes, length_bytes):
+            return
+        for at in range(0, length_bytes, len(_ZEROS)):
+            self.write(offset_bytes + at, _ZEROS[: min(len(_ZEROS), length_bytes - at)])
+
+    def extents(self) -> Iterator[Extent]:
+        """Runs as the host's file system keeps them."""
+        return merge_extents(self._runs())
+
+    def resize(self, size_bytes: int, /) -> None:
+        """Cut or lengthen the file."""
+        self._check_writable(0, 0)
+        with self._told(size_bytes):
+            os.ftruncate(self._file, size_bytes)
+        self._size_bytes = size_bytes
+
+    def close(self) -> None:
+        """Close the file, which gives the lock back."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _measure(self) -> int:
+        mode = os.fstat(self._file).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise OSError(errno.EINVAL, "it is neither a file nor a disk")
+        return os.lseek(self._file, 0, os.SEEK_END)
+
+    def _runs(self) -> Iterator[Extent]:
+        at, end = 0, self._size_bytes
+        seek_data = getattr(os, "SEEK_DATA", None)
+        while at < end:
+            if seek_data is None:
+                yield Extent(at, end - at, is_data=True)
+                return
+            try:
+                data = min(os.lseek(self._file, at, seek_data), end)
+            except OSError as error:
+                is_hole = error.errno == errno.ENXIO  # no data from here on
+                yield Extent(at, end - at, is_data=not is_hole)
+                return
+            hole = min(os.lseek(self._file, data, os.SEEK_HOLE), end)
+            yield Extent(at, data - at, is_data=False)
+            yield Extent(data, hole - data, is_data=True)
+            at = hole
+
+    def _check_writable(self, offset_bytes: int, length_bytes: int) -> None:
+        if not self.is_writable:
+            raise DeviceError("it was opened read-only", where=self.name)
+        self._check(offset_bytes, length_bytes)
+
+    @contextlib.contextmanager
+    def _told(self, offset_bytes: int | None) -> Iterator[None]:
+        """Turn the host's refusal into ours, with the place."""
+        try:
+            yield
+        except OSError as error:
+            raise DeviceError(_reason(error), where=self.name, offset_bytes=offset_bytes) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    remedies = {
+        errno.ENOENT: "there is no such file",
+        errno.EISDIR: "it is a folder; name an image file",
+        errno.EACCES: "permission denied; check who may open it",
+        errno.EEXIST: "it exists already; choose another name",
+        errno.ENOSPC: "the host disk is full; make room and run it again",
+    }
+    return remedies.get(error.errno or 0, error.strerror or str(error))
+
+
+def _lock(file: int, name: str) -> None:
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise DeviceError(
+            "another process is writing to it", where=name, remedy="wait until it is done"
+        ) from error
+
+
+def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:
+    """Whether the host made the range a hole (Linux `fallocate`)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None:
+        return False
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+    return int(fallocate(file, _PUNCH_HOLE_KEEP_SIZE, offset_bytes, length_bytes)) == 0

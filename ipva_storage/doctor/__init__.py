@@ -1,0 +1,1 @@
+"""The whole VM looked at: findings of every disk together."""

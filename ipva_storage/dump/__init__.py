@@ -1,0 +1,1 @@
+"""Crash records on a block device."""

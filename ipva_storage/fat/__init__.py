@@ -1,0 +1,1 @@
+"""FAT volumes on block devices."""

@@ -1,0 +1,1 @@
+"""Many VMs looked at together."""

@@ -1,0 +1,1 @@
+"""The appliance's files over HTTP, read-only."""

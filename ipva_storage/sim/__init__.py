@@ -1,0 +1,1 @@
+"""Power cuts and what they leave: the crash explorer."""

@@ -1,0 +1,1 @@
+"""VMDK files as block devices."""
