@@ -1,0 +1,290 @@
+"""`ipva flash`: the emulated flash and its directory of objects."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ipva_storage.cli import facts as disk_facts
+from ipva_storage.cli import output, targets
+from ipva_storage.errors import FlashNotFoundError, UsageError
+from ipva_storage.units import MIB, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.flash import FlashDirectory
+
+VALUE_LIMIT_BYTES = 16 * MIB
+
+
+@click.group("flash", short_help="the emulated flash")
+def command() -> None:
+    """Look at and change the flash directory. VM may also be a flash disk's image file.
+
+    The layout is our own: the appliance's is not public, and a real hd-flash shows as unknown.
+    """
+
+
+@contextlib.contextmanager
+def open_directory(
+    vm: str, *, writable: bool = False, dry_run: bool = False
+) -> Iterator[FlashDirectory]:
+    """The flash directory of a VM or disk, with the segments that the VM's RAM allows."""
+    from ipva_storage import flash
+
+    limit = None
+    if targets.is_vm(vm):
+        limit = flash.DEFAULT_RULE.segment_count(targets.open_vm(vm).ram_bytes)
+    disk = targets.disk_of(vm, "flash")
+    with targets.open_disk(disk, writable=writable, dry_run=dry_run) as device:
+        nor = flash.NorDevice(device)
+        directory = flash.open(nor, segment_limit=limit, read_only=not writable)
+        yield directory
+        if writable:
+            directory.close()
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@output.json_option
+def info(vm: str, as_json: bool) -> None:
+    """Say how full and how worn the flash directory is.
+
+    \b
+    Example:
+      ipva flash info demo
+    """
+    with open_directory(vm) as directory:
+        facts = disk_facts.directory_use(directory)
+    if as_json:
+        output.document(facts)
+        return
+    segments, wear = facts["segments"], facts["wear"]
+    rows = [
+        ("segments", f"{segments['physical']} physical, {segments['usable']} usable with this RAM"),
+        ("", f"{segments['used']} in use"),
+        ("objects", str(facts["objects"])),
+        ("used", format_size(facts["used"])),
+        ("free", format_size(facts["free"])),
+        ("wear", f"{wear['min']} to {wear['max']} erases a segment"),
+    ]
+    output.table(rows)
+
+
+@command.command("ls")
+@click.argument("vm", metavar="VM")
+@output.json_option
+def list_objects(vm: str, as_json: bool) -> None:
+    """List the objects by name, with the size of each.
+
+    \b
+    Example:
+      ipva flash ls demo
+    """
+    with open_directory(vm) as directory:
+        rows = [(output.printable(key), len(value)) for key, value in sorted(directory.items())]
+    if as_json:
+        output.document([{"name": name, "size": size} for name, size in rows])
+    else:
+        output.table(((str(size), name) for name, size in rows), right=frozenset({0}))
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@click.argument("name")
+@click.argument("out", type=click.Path(dir_okay=False), default="-")
+@output.force_option
+def get(vm: str, name: str, out: str, force: bool) -> None:
+    """Write the object NAME to a file, or to standard output.
+
+    \b
+    Example:
+      ipva flash get demo alice
+    """
+    from ipva_storage.device import Folder
+
+    with open_directory(vm) as directory:
+        try:
+            value = directory.get(name.encode())
+        except FlashNotFoundError as error:
+            raise _unknown(vm, name) from error
+    if out == "-":
+        sys.stdout.buffer.write(value)
+        return
+    path = Path(out)
+    with Folder(path.parent).new_file(path.name, force=force) as file:
+        file.resize(len(value))
+        file.write(0, value)
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@click.argument("name")
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("--value", help="The object itself, instead of FILE.")
+@output.dry_run_option
+@output.json_option
+def put(
+    vm: str,
+    name: str,
+    file: click.utils.LazyFile | None,
+    value: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Store FILE (or standard input, or --value) as the object NAME; replaces it as a whole.
+
+    \b
+    Example:
+      ipva flash put demo alice --value "(cn=Alice)(h323=alice)"
+    """
+    if value is not None and file is not None:
+        raise UsageError("both FILE and --value were given", remedy="give one of them")
+    if value is not None:
+        content = value.encode()
+    else:
+        source = file or click.get_binary_stream("stdin")
+        content = source.read(VALUE_LIMIT_BYTES + 1)
+        if len(content) > VALUE_LIMIT_BYTES:
+            raise UsageError(f"the object is larger than {format_size(VALUE_LIMIT_BYTES)}")
+    with open_directory(vm, writable=True, dry_run=dry_run) as directory:
+        directory.put(name.encode(), content)
+    if as_json:
+        output.document({"name": name, "size": len(content)})
+    else:
+        click.echo(f"{'would store' if dry_run else 'stored'} {name} ({len(content)} bytes)")
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@output.dry_run_option
+@output.json_option
+def rm(vm: str, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Delete objects, all or none.
+
+    \b
+    Example:
+      ipva flash rm demo alice
+    """
+    with open_directory(vm, writable=True, dry_run=dry_run) as directory:
+        for name in names:
+            if name.encode() not in directory:
+                raise _unknown(vm, name)
+        directory.batch({name.encode(): None for name in names})
+    if as_json:
+        output.document({"removed": list(names)})
+    else:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {', '.join(names)}")
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@click.option(
+    "--ram",
+    "ram_bytes",
+    type=output.Size(MIB),
+    required=True,
+    help="The RAM to plan for; a plain number is MiB.",
+)
+@output.json_option
+@click.pass_context
+def plan(context: click.Context, vm: str, ram_bytes: int, as_json: bool) -> None:
+    """Say how many segments RAM leaves, and list every object that a boot with it would lose.
+
+    Exit status 1 when any would be lost. Nothing is written.
+
+    \b
+    Example:
+      ipva flash plan demo --ram 20
+    """
+    from ipva_storage import flash
+
+    segment_count = flash.DEFAULT_RULE.segment_count(ram_bytes)
+    with open_directory(vm) as directory:
+        shrink = directory.plan(segment_count)
+    minimum = flash.DEFAULT_RULE.minimum_ram_bytes(shrink.needed_segment_count)
+    lost = [output.printable(key) for key in shrink.lost]
+    if as_json:
+        output.document(
+            {
+                "ram": ram_bytes,
+                "segments": segment_count,
+                "fits": shrink.fits,
+                "needed_segments": shrink.needed_segment_count,
+                "minimum_ram": minimum,
+                "lost": lost,
+            }
+        )
+    else:
+        click.echo(f"{format_size(ram_bytes)} RAM leaves {segment_count} segments")
+        click.echo(
+            f"what is stored needs {shrink.needed_segment_count}, "
+            f"so at least {format_size(minimum)} RAM"
+        )
+        if shrink.fits:
+            click.echo("nothing would be lost")
+        for name in lost:
+            click.echo(f"lost: {name}")
+    context.exit(output.PROBLEMS if lost else 0)
+
+
+@command.command()
+@click.argument("vm", metavar="VM")
+@output.json_option
+@click.pass_context
+def check(context: click.Context, vm: str, as_json: bool) -> None:
+    """Check the flash directory's structure and every object's checksum.
+
+    \b
+    Example:
+      ipva flash check demo
+    """
+    from ipva_storage import flash
+
+    with targets.open_disk(targets.disk_of(vm, "flash")) as device:
+        findings = list(flash.check(flash.NorDevice(device)))
+    if as_json:
+        output.document({"findings": [output.finding_json(found) for found in findings]})
+    else:
+        output.show_findings(findings)
+    context.exit(output.status_of(findings))
+
+
+@command.command("format")
+@click.argument("vm", metavar="VM")
+@output.force_option
+@output.dry_run_option
+def format_flash(vm: str, force: bool, dry_run: bool) -> None:
+    """Make the flash empty. Refused while it holds objects, unless --force.
+
+    \b
+    Example:
+      ipva flash format demo --force
+    """
+    from ipva_storage import flash
+
+    disk = targets.disk_of(vm, "flash")
+    with targets.open_disk(disk, writable=True, dry_run=dry_run) as device:
+        nor = flash.NorDevice(device)
+        if not force and flash.identify(device):
+            held = len(flash.open(nor, read_only=True))
+            if held:
+                raise UsageError(
+                    f"it holds {held} objects",
+                    where=vm,
+                    remedy="use --force to lose them",
+                )
+        flash.format(nor)
+    click.echo("the flash would be empty" if dry_run else "the flash is empty")
+
+
+def _unknown(vm: str, name: str) -> FlashNotFoundError:
+    return FlashNotFoundError(
+        f"there is no object “{name}”", where=vm, remedy=f"see them with: ipva flash ls {vm}"
+    )

@@ -1,0 +1,86 @@
+"""`ipva info`: what a VM or a disk is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ipva_storage.cli import facts as disk_facts
+from ipva_storage.cli import output, targets
+from ipva_storage.errors import IpvaError
+from ipva_storage.units import format_size
+
+if TYPE_CHECKING:
+    from ipva_storage.appliance import Appliance, Role
+
+
+@click.command("info", short_help="say what a VM or a disk is")
+@click.argument("target", metavar="TARGET")
+@output.json_option
+@click.pass_context
+def command(context: click.Context, target: str, as_json: bool) -> None:
+    """Say what TARGET is: a VM (folder or .vmx) or a disk image. Nothing is written.
+
+    \b
+    Example:
+      ipva info demo
+    """
+    if targets.is_vm(target):
+        facts = machine(targets.open_vm(target))
+        show = show_machine
+    else:
+        with targets.open_disk(target) as device:
+            facts = disk_facts.disk(device)
+        show = disk_facts.show_disk
+    if as_json:
+        output.document(facts)
+    else:
+        show(facts)
+    context.exit(output.PROBLEMS if any("error" in disk for disk in facts.get("disks", ())) else 0)
+
+
+def machine(vm: Appliance) -> dict[str, Any]:
+    """Facts of a VM: RAM, what of it the flash directory may use, and each disk."""
+    from ipva_storage.appliance import Role
+    from ipva_storage.flash import DEFAULT_RULE
+
+    try:
+        segment_count: int | None = DEFAULT_RULE.segment_count(vm.ram_bytes)
+    except IpvaError:  # less RAM than the appliance starts with
+        segment_count = None
+    return {
+        "kind": "vm",
+        "vmx": str(vm.folder.path / vm.vmx_name),
+        "ram": vm.ram_bytes,
+        "segments": segment_count,
+        "disks": [_disk(vm, role) for role in Role],
+    }
+
+
+def _disk(vm: Appliance, role: Role) -> dict[str, Any]:
+    facts: dict[str, Any] = {"role": str(role), "node": role.node}
+    try:
+        device = vm.open_disk(role)
+        try:
+            return facts | disk_facts.disk(device)
+        finally:
+            device.close()
+    except IpvaError as error:
+        return facts | {"error": targets.describe(error)}
+
+
+def show_machine(facts: dict[str, Any]) -> None:
+    """Print the facts of a VM for people."""
+    segments = (
+        "too little to start"
+        if facts["segments"] is None
+        else (f"the flash directory may use {facts['segments']} segments")
+    )
+    click.echo(f"{facts['vmx']}: {format_size(facts['ram'])} RAM, {segments}")
+    for disk in facts["disks"]:
+        click.echo(f"{disk['role']} (IDE {disk['node']})")
+        if "error" in disk:
+            click.echo(f"  {disk['error']}")
+        else:
+            disk_facts.show_disk(disk, indent="  ")

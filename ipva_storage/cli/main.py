@@ -1,0 +1,100 @@
+"""The program `ipva`: finds the command, runs it, and turns failure into a line and a status.
+
+Exit status: 0 done, nothing wrong found; 1 done, problems found or left; 2 could not be done.
+Importing this module imports neither NumPy, Construct nor Rich, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ipva_storage import __version__
+from ipva_storage.errors import IpvaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final = {
+    "new": "make an appliance: a .vmx and four disks",
+    "boot": "power the simulated appliance on and print its boot trace",
+    "info": "what a VM or a disk is, down to volumes, flash use and dumps",
+    "doctor": "look at the whole VM and say what is wrong",
+    "disk": "VMDK and raw images: info, check, convert",
+    "fs": "files on FAT disks: ls, tree, cat, get, put, rm, mkdir, format, check",
+    "flash": "the emulated flash: info, ls, get, put, rm, plan, check, format",
+    "dump": "crash dumps: list, show, add, clear, check",
+}
+"""Every command and its one line in `ipva --help`; each is a module of this room."""
+
+CANNOT_RUN: Final = 2
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ipva_storage.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ipva")
+def program() -> None:
+    """Open, check and simulate the storage of an innovaphone Virtual Appliance.
+
+    \b
+    Start with:
+      ipva new demo          make an appliance
+      ipva boot demo         boot it
+      ipva COMMAND --help    every command shows an example
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and end the process with its status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = program.main(words, standalone_mode=False)
+        sys.stdout.flush()
+        code = status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        error.show()
+        code = CANNOT_RUN
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ipva: interrupted; nothing was left half-written", err=True)
+        code = CANNOT_RUN
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except IpvaError as error:
+        code = _refuse(error, as_json="--json" in words)
+    sys.exit(code)
+
+
+def _refuse(error: IpvaError, *, as_json: bool) -> int:
+    """Say in one line what is wrong, where, and what to do next."""
+    click.echo(f"ipva: {' '.join(str(error).split())}", err=True)
+    if as_json:
+        places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
+        click.echo(json.dumps({"error": {"message": error.message, **places}}))
+    return CANNOT_RUN

@@ -1,0 +1,148 @@
+"""What commands print: one JSON document, or lines and tables for people."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipva_storage.progress import silent
+from ipva_storage.units import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ipva_storage.findings import Finding
+    from ipva_storage.progress import Progress
+
+PROBLEMS: Final = 1
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Do everything but write to the image."
+)
+force_option = click.option("--force", is_flag=True, help="Replace what is there.")
+
+
+class Size(click.ParamType):
+    """A size in bytes on the command line."""
+
+    name = "SIZE"
+
+    def __init__(self, default_factor: int = 1) -> None:
+        self.default_factor = default_factor
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, from `64M` and the like."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value, default_factor=self.default_factor)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def printable(name: bytes) -> str:
+    """An object's name as text; bytes that are no UTF-8, and controls, as escapes."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
+    """Print rows in aligned columns; `right` names those of numbers."""
+    lines = [list(row) for row in rows]
+    if not lines:
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """A finding with the keys of the command-line contract."""
+    return {
+        "id": finding.code,
+        "severity": str(finding.severity),
+        "where": finding.where,
+        "structure": finding.structure,
+        "offset": finding.offset_bytes,
+        "message": finding.message,
+        "repair": finding.repair,
+    }
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print findings for people, worst first."""
+    colours = {"error": "red", "warning": "yellow", "info": "blue"}
+    order = list(colours)
+    for finding in sorted(findings, key=lambda found: order.index(found.severity)):
+        severity = click.style(f"{finding.severity:7}", fg=colours[finding.severity])
+        place = "" if finding.offset_bytes is None else f" at byte {finding.offset_bytes}"
+        where = f"{finding.where}: " if finding.where else ""
+        click.echo(f"{severity} {finding.code}  {where}{finding.structure}{place}")
+        click.echo(f"        {finding.message}")
+        if finding.repair:
+            click.echo(f"        mend it with: {finding.repair}")
+    if not findings:
+        click.echo("nothing wrong was found")
+
+
+def status_of(findings: Iterable[Finding]) -> int:
+    """Exit status for a check: 1 when anything worse than information was found."""
+    return PROBLEMS if any(finding.severity != "info" for finding in findings) else 0
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """A bar with rate and remaining time on stderr; none when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield _throttled(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _throttled(update: Callable[[int, int], None]) -> Progress:
+    last = 0.0
+
+    def report(done_bytes: int, total_bytes: int, /) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 0.05 or done_bytes == total_bytes:
+            last = now
+            update(done_bytes, total_bytes)
+
+    return report

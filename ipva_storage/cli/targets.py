@@ -1,0 +1,182 @@
+"""How the command line names things: a VM, a disk, one of a VM's disks, a path inside a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ipva_storage.device import Folder, OverlayDevice, RawDevice
+from ipva_storage.errors import IpvaError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.appliance import Appliance
+    from ipva_storage.device import BlockDevice
+    from ipva_storage.fat import FatVolume
+
+ROLES = ("boot", "cf", "flash", "dump")
+
+
+class DiskPath(NamedTuple):
+    """A disk and a path in its file system, as `DISK:/folder/file.txt` names them."""
+
+    disk: str
+    path: str
+
+
+def split_disk_path(text: str) -> DiskPath:
+    r"""Take `DISK:/path` apart; a drive letter (`C:/…`) is part of the disk.
+
+    >>> split_disk_path("demo#cf:/folder/file.txt")
+    DiskPath(disk='demo#cf', path='/folder/file.txt')
+    >>> split_disk_path("C:/vm/hd-cf.vmdk:/a")
+    DiskPath(disk='C:/vm/hd-cf.vmdk', path='/a')
+
+    Raises:
+        UsageError: there is no `:/` in it.
+    """
+    at = text.find(":/", 2)
+    if at < 0:
+        raise UsageError(
+            f"“{text}” names no path in a disk", remedy="write DISK:/path, like demo#cf:/file.txt"
+        )
+    return DiskPath(text[:at], text[at + 1 :])
+
+
+def is_disk_path(text: str) -> bool:
+    """Whether the text is meant as `DISK:/path`."""
+    return text.find(":/", 2) >= 0
+
+
+def split_role(text: str) -> tuple[str, str | None]:
+    """Take `VM#role` apart; the role is None where there is none."""
+    vm, mark, role = text.rpartition("#")
+    if not mark or Path(text).exists():
+        return text, None
+    if role not in ROLES:
+        raise UsageError(
+            f"“{role}” is not a disk of an appliance", remedy=f"write one of {', '.join(ROLES)}"
+        )
+    return vm, role
+
+
+def is_vm(text: str) -> bool:
+    """Whether a target names a VM: a folder, or a .vmx."""
+    return Path(text).is_dir() or text.lower().endswith(".vmx")
+
+
+def open_vm(text: str) -> Appliance:
+    """The VM of that name: a folder with one .vmx, or the .vmx.
+
+    Raises:
+        IpvaError: there is none, or it cannot be read.
+    """
+    from ipva_storage import appliance
+
+    path = Path(text)
+    if text.lower().endswith(".ova"):
+        raise UsageError(
+            "an .ova is opened unpacked only", where=text, remedy=f"unpack it first: tar xf {text}"
+        )
+    if path.is_dir():
+        return appliance.open(Folder(path))
+    if not path.exists():
+        raise UsageError("there is no such folder or .vmx", where=text)
+    return appliance.open(Folder(path.parent), path.name)
+
+
+@contextlib.contextmanager
+def open_disk(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[BlockDevice]:
+    """The disk of that name, whatever its kind, closed at the end of the block.
+
+    Args:
+        text: an image file, or `VM#role`.
+        writable: open it for writing, which locks it.
+        dry_run: let everything be written, to memory.
+    """
+    device = _open_device(text, writable=writable and not dry_run)
+    try:
+        if dry_run:
+            yield OverlayDevice(device)
+        else:
+            yield device
+            if writable:
+                device.flush()
+    finally:
+        device.close()
+
+
+def _open_device(text: str, *, writable: bool) -> BlockDevice:
+    vm, role = split_role(text)
+    if role is not None:
+        from ipva_storage.appliance import Role
+
+        return open_vm(vm).open_disk(Role(role), writable=writable)
+    if Path(text).is_dir():
+        raise UsageError(
+            "it is a folder, not a disk",
+            where=text,
+            remedy=f"name one of its disks, like {text}#cf",
+        )
+    return open_image(text, writable=writable)
+
+
+def open_image(path: str | os.PathLike[str], *, writable: bool = False) -> BlockDevice:
+    """An image file as a device: a VMDK by content, anything else as it is.
+
+    Raises:
+        IpvaError: it cannot be opened, or calls itself a VMDK and is none.
+    """
+    from ipva_storage import vmdk
+
+    raw = RawDevice(path, writable=writable)
+    try:
+        if vmdk.is_vmdk(raw):
+            return vmdk.open(raw, Folder(Path(path).parent), writable=writable)
+        name = Path(path).stem.lower()
+        if Path(path).suffix.lower() == ".vmdk" and not name.endswith("-flat"):
+            raise UsageError(
+                "it is named .vmdk and holds neither a sparse extent nor a descriptor",
+                where=os.fspath(path),
+                remedy="rename it to .img if it is a raw image; else its start is lost",
+            )
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+@contextlib.contextmanager
+def open_volume(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[FatVolume]:
+    """The first FAT volume of a disk, flushed and closed at the end of the block."""
+    from ipva_storage import fat
+
+    with open_disk(text, writable=writable, dry_run=dry_run) as device:
+        volume = fat.open_first(device)
+        yield volume
+        if writable:
+            volume.flush()
+
+
+def describe(error: IpvaError) -> str:
+    """An error as one line."""
+    return " ".join(str(error).split())
+
+
+def image_path(text: str) -> Path:
+    """The file that holds a disk, for jobs that look at the image and not through it."""
+    vm, role = split_role(text)
+    if role is None:
+        return Path(text)
+    from ipva_storage.appliance import Role
+
+    machine = open_vm(vm)
+    return machine.folder.resolve(machine.disk_name(Role(role)))
+
+
+def disk_of(target: str, role: str) -> str:
+    """The disk that a store is on: `VM#role` for a VM, or the target itself when it is a disk."""
+    return f"{target}#{role}" if is_vm(target) else target

@@ -1,0 +1,196 @@
+"""Trees of files between the host and a FAT volume: what `ipva fs get`, `put` and `rm` do."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ipva_storage.device import Folder, RawDevice, read
+from ipva_storage.errors import FatExistsError, FatNotFoundError, UsageError
+from ipva_storage.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ipva_storage.fat import FatEntry, FatVolume
+    from ipva_storage.progress import Progress
+
+CHUNK_BYTES: Final = 4 * MIB
+
+
+class _Job(NamedTuple):
+    """One file to copy into a volume, or a folder to make there."""
+
+    source: Path
+    path: str
+    size_bytes: int | None
+    """None for a folder."""
+
+
+def put(
+    volume: FatVolume, sources: Sequence[Path], path: str, *, force: bool, progress: Progress
+) -> int:
+    """Copy files and trees into a volume, in one batch of writes.
+
+    Returns:
+        The number of files copied.
+
+    Raises:
+        FatExistsError: a file is there already and `force` is False; nothing was written.
+        NoSpaceError: the volume is full; what was copied before is whole.
+    """
+    jobs = list(_jobs(volume, sources, path))
+    if not force:
+        _refuse_existing(volume, jobs)
+    total = sum(job.size_bytes or 0 for job in jobs)
+    done = count = 0
+    with volume.batch():
+        for job in jobs:
+            if job.size_bytes is None:
+                _make_folder(volume, job.path)
+                continue
+            with RawDevice(job.source) as file:
+                volume.write_chunks(
+                    job.path,
+                    _chunks(file),
+                    size_bytes=file.size_bytes,
+                    modified=_modified(job.source),
+                )
+                done += file.size_bytes
+            count += 1
+            progress(done, total)
+    return count
+
+
+def _jobs(volume: FatVolume, sources: Sequence[Path], path: str) -> Iterator[_Job]:
+    into_folder = path.endswith("/") or len(sources) > 1 or _is_folder(volume, path)
+    if into_folder and path.strip("/"):
+        yield from (
+            _Job(sources[0], str(parent), None)
+            for parent in reversed([PurePosixPath(path), *PurePosixPath(path).parents][:-1])
+        )
+    for source in sources:
+        name = source.resolve().name
+        yield from _tree(source, str(PurePosixPath(path) / name) if into_folder else path)
+
+
+def _tree(source: Path, path: str) -> Iterator[_Job]:
+    if not source.is_dir():
+        yield _Job(source, path, source.stat().st_size)
+        return
+    yield _Job(source, path, None)
+    for child in sorted(source.iterdir()):
+        if child.is_dir() or child.is_file():
+            yield from _tree(child, str(PurePosixPath(path) / child.name))
+
+
+def _is_folder(volume: FatVolume, path: str) -> bool:
+    found = _stat(volume, path)
+    return not path.strip("/") or (found is not None and found.is_dir)
+
+
+def _stat(volume: FatVolume, path: str) -> FatEntry | None:
+    try:
+        return volume.stat(path)
+    except FatNotFoundError:
+        return None
+
+
+def _refuse_existing(volume: FatVolume, jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.size_bytes is not None and _stat(volume, job.path) is not None:
+            raise FatExistsError(
+                f"{job.path} is there already",
+                where=volume.name,
+                remedy="use --force to replace it",
+            )
+
+
+def _make_folder(volume: FatVolume, path: str) -> None:
+    found = _stat(volume, path)
+    if found is None:
+        volume.mkdir(path)
+    elif not found.is_dir:
+        raise FatExistsError(f"{path} is a file, not a folder", where=volume.name)
+
+
+def _chunks(file: RawDevice) -> Iterator[bytes]:
+    for at in range(0, file.size_bytes, CHUNK_BYTES):
+        yield read(file, at, min(CHUNK_BYTES, file.size_bytes - at))
+
+
+def _modified(path: Path) -> dt.datetime:
+    """Local wall-clock time, as FAT keeps it."""
+    return dt.datetime.fromtimestamp(path.stat().st_mtime)
+
+
+def get(volume: FatVolume, path: str, out: Path, *, force: bool, progress: Progress) -> int:
+    """Copy a file or a tree out of a volume.
+
+    Names in an image may lie: one that would leave its folder is refused.
+
+    Returns:
+        The number of files copied.
+    """
+    if path.strip("/"):
+        entry = volume.stat(path)
+        if not entry.is_dir:
+            target = out / entry.name if out.is_dir() else out
+            _get_file(volume, path, target, force=force)
+            progress(entry.size_bytes, entry.size_bytes)
+            return 1
+    found = list(volume.walk(path))
+    total = sum(each.size_bytes for _, each in found if not each.is_dir)
+    done = count = 0
+    _host_folder(out)
+    for inner, each in found:
+        relative = PurePosixPath(inner).relative_to(PurePosixPath("/") / path.strip("/"))
+        target = _inside(out, relative)
+        if each.is_dir:
+            _host_folder(target)
+            continue
+        _get_file(volume, inner, target, force=force)
+        done, count = done + each.size_bytes, count + 1
+        progress(done, total)
+    return count
+
+
+def _inside(out: Path, relative: PurePosixPath) -> Path:
+    target = out
+    for part in relative.parts:
+        target = Folder(target).resolve(part)
+    return target
+
+
+def _host_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder cannot be made ({error.strerror})", where=str(path)
+        ) from error
+
+
+def _get_file(volume: FatVolume, path: str, target: Path, *, force: bool) -> None:
+    with Folder(target.parent).new_file(target.name, force=force) as file:
+        at = 0
+        for chunk in volume.read_chunks(path):
+            file.resize(at + len(chunk))
+            file.write(at, chunk)
+            at += len(chunk)
+
+
+def remove(volume: FatVolume, path: str, *, recursive: bool) -> int:
+    """Delete a file or an empty folder, or a whole tree.
+
+    Returns:
+        How many files and folders went.
+    """
+    entry = volume.stat(path)
+    below = [inner for inner, _ in volume.walk(path)] if recursive and entry.is_dir else []
+    with volume.batch():
+        for inner in reversed(below):
+            volume.delete(inner)
+        volume.delete(path)
+    return len(below) + 1
