@@ -92,11 +92,19 @@ class Device:
         """Nothing to make durable, unless a kind says otherwise."""
 
     def resize(self, size_bytes: int, /) -> None:
-        """Refuse: this kind has one size for life."""
+        """Refuse: this kind has one size for life.
+
+        Raises:
+            DeviceError: always, and nothing is changed.
+        """
         raise DeviceError(
             f"its size is fixed at {self.size_bytes} bytes and cannot become {size_bytes}",
             where=self.name,
         )
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes < 0:
+            raise DeviceError(f"a length of {size_bytes} bytes is none", where=self.name)
 
     def _check(self, offset_bytes: int, length_bytes: int) -> None:
         if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > self.size_bytes:
@@ -108,9 +116,19 @@ class Device:
 
 
 def byte_view(data: ReadableBuffer) -> memoryview:
-    """The bytes of any buffer, flat, without a copy."""
+    """The bytes of any buffer, flat, without a copy: NumPy tables of records too.
+
+    Raises:
+        TypeError: the buffer has gaps or is stored column by column, so that its bytes are no run.
+    """
     view = memoryview(data)
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    if not view.c_contiguous:
+        raise TypeError("the bytes of this buffer do not follow each other; copy it first")
+    if view.format == "B" and view.ndim == 1:
+        return view
+    from pickle import PickleBuffer  # its raw() takes formats that memoryview.cast refuses
+
+    return PickleBuffer(view).raw()
 
 
 def read(device: BlockDevice, offset_bytes: int, length_bytes: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage.errors import DeviceError
 from ipva_storage.progress import silent
 from ipva_storage.units import MIB
 
@@ -26,8 +27,13 @@ def copy(source: BlockDevice, target: BlockDevice, *, progress: Progress = silen
     Blocks of 64 KiB that are all zero are not written, so that the target stays sparse.
 
     Raises:
-        DeviceError: either refused; the target is smaller.
+        DeviceError: either refused; the target is smaller (nothing is written then).
     """
+    if target.size_bytes < source.size_bytes:
+        raise DeviceError(
+            f"its {target.size_bytes} bytes do not hold the {source.size_bytes} of {source.name}",
+            where=target.name,
+        )
     done = 0
     for offset_bytes, length_bytes in _chunks(source):
         buffer = bytearray(length_bytes)
@@ -53,7 +59,7 @@ def data_runs(buffer: bytearray | bytes, block_bytes: int) -> Iterator[tuple[int
 
     Args:
         buffer: what to look through; its last block may be short.
-        block_bytes: size of a block, at most `ZERO_TEST_BYTES`.
+        block_bytes: size of a block; up to `ZERO_TEST_BYTES` is fastest.
     """
     start: int | None = None
     for at in range(0, len(buffer), block_bytes):
@@ -68,9 +74,11 @@ def data_runs(buffer: bytearray | bytes, block_bytes: int) -> Iterator[tuple[int
 
 
 def is_zero(buffer: bytearray | bytes, start: int, stop: int) -> bool:
-    """Whether at most `ZERO_TEST_BYTES` of a buffer are all zero, by one memory comparison.
+    """Whether a part of a buffer is all zero; up to `ZERO_TEST_BYTES` by one memory comparison.
 
     Bytes and not a memoryview: a comparison of views goes element by element, twelve times slower.
     """
     length = stop - start
+    if length > ZERO_TEST_BYTES:
+        return buffer.count(0, start, stop) == length
     return buffer.startswith(_ZEROS if length == ZERO_TEST_BYTES else _ZEROS[:length], start)

@@ -51,6 +51,7 @@ class FaultDevice(Device):
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
         """Put `data` at `offset_bytes`, or the torn part of it."""
+        self._check(offset_bytes, byte_view(data).nbytes)
         if self._passes():
             self._device.write(offset_bytes, data)
             return
@@ -64,6 +65,7 @@ class FaultDevice(Device):
 
     def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
         """Discard in the device below; a torn discard zeroes its first part."""
+        self._check(offset_bytes, length_bytes)
         if self._passes():
             self._device.discard(offset_bytes, length_bytes)
             return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device.raw import RawDevice
 from ipva_storage.errors import DeviceError
@@ -14,6 +14,9 @@ from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_NAME_BYTES_MAX: Final = 255
+"""Longest file name of the usual file systems. Source: Linux, NAME_MAX. Confidence: stated."""
 
 
 class Folder:
@@ -35,14 +38,14 @@ class Folder:
         Raises:
             DeviceError: the name is absolute, has a separator or `..`, or is a link that leaves.
         """
-        plain = name.replace("\\", "/")
-        is_inside = plain not in ("", ".", "..") and "/" not in plain and "\0" not in plain
-        if is_inside and ":" not in plain:
-            path = self.path / plain
-            if not path.is_symlink() or path.resolve().parent == self.path.resolve():
+        if _is_plain(name):
+            path = self.path / name
+            # os.path and not pathlib: it answers where pathlib raises (rings of links, no rights).
+            place, home = (Path(os.path.realpath(each)) for each in (path, self.path))
+            if not os.path.islink(path) or place.parent == home:  # noqa: PTH114
                 return path
         raise DeviceError(
-            f"“{name}” is not a plain file name in its folder",
+            f"“{name[:80]}” is not a plain file name in its folder",
             where=str(self.path),
             remedy="put the file beside the one that names it",
         )
@@ -95,48 +98,64 @@ class Folder:
             DeviceError: it exists and `force` was not given, or cannot be made.
         """
         path = self.resolve(name)
-        self._refuse_existing(path, force=force)
-        handle, temporary = self._temporary(path)
-        os.close(handle)
+        _refuse_existing(path, force=force)
+        self._make()
+        # Short enough for any file system, and not the name's end, so that nobody takes it for one.
+        temporary = self.path / f".{path.name[:40]}.{secrets.token_hex(4)}.part"
         try:
-            with RawDevice(temporary, writable=True) as device:
+            with RawDevice.create(temporary) as device:
                 yield device
+            with RawDevice(temporary, writable=True) as device:  # a VMDK may have closed it
                 device.flush()
-            _finish(Path(temporary), path, force=force)
+            _finish(temporary, path, force=force)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError, ValueError):
+                temporary.unlink(missing_ok=True)
 
-    def _refuse_existing(self, path: Path, *, force: bool) -> None:
-        if not force and os.path.lexists(path):
-            raise DeviceError(
-                "it exists already", where=str(path), remedy="choose another name, or use --force"
-            )
-
-    def _temporary(self, path: Path) -> tuple[int, str]:
+    def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=self.path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise DeviceError(
-                f"nothing can be written there ({error.strerror})", where=str(self.path)
+                f"there can be no such folder ({error})",
+                where=str(self.path),
+                remedy="name another",
             ) from error
 
 
-def _finish(temporary: Path, path: Path, *, force: bool) -> None:
-    """Give the finished file its name and the rights that the umask asks for."""
-    umask = os.umask(0)
-    os.umask(umask)
+def _is_plain(name: str) -> bool:
+    """Whether a name is one of a file right here, on every host."""
+    if name in ("", ".", "..") or any(letter in name for letter in "/\\:\0"):
+        return False
     try:
-        temporary.chmod(0o666 & ~umask)
+        return len(os.fsencode(name)) <= _NAME_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    if os.path.isdir(path):  # noqa: PTH112 - as above
+        raise DeviceError("it is a folder", where=str(path), remedy="choose another name")
+    if not force and os.path.lexists(path):
+        raise DeviceError(
+            "it exists already", where=str(path), remedy="choose another name, or use --force"
+        )
+
+
+def _finish(temporary: Path, path: Path, *, force: bool) -> None:
+    """Give the finished file its name."""
+    try:
         if force:
             temporary.replace(path)
         else:
             _rename_new(temporary, path)
-        _flush_folder(path.parent)
+    except FileExistsError as error:
+        raise DeviceError("it appeared while it was being made", where=str(path)) from error
     except OSError as error:
         raise DeviceError(
             f"it cannot be given its name ({error.strerror})", where=str(path)
         ) from error
+    _flush_folder(path.parent)
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -145,15 +164,21 @@ def _rename_new(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links
-        temporary.replace(path)
+    except OSError as error:  # no hard links there: look, then rename
+        if os.path.lexists(path):
+            raise FileExistsError from error
+        temporary.rename(path)
+    else:
+        temporary.unlink()
 
 
 def _flush_folder(path: Path) -> None:
+    """Make the new name durable, on hosts where a folder can be flushed."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -49,6 +49,7 @@ class MemoryDevice(Device):
 
     def resize(self, size_bytes: int, /) -> None:
         """Cut the end off, or add zeros."""
+        self._check_size(size_bytes)
         if size_bytes < len(self.data):
             del self.data[size_bytes:]
         else:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 4 * KIB
 """Grain of the copy on write. Confidence: chosen (a host page)."""
 
+_COMMIT_PAGES: Final = 256  # pages written at a time, so that a commit takes 1 MiB of memory
+
 
 class OverlayDevice(Device):
     """Copy on write over `device`, a page at a time."""
@@ -30,7 +32,7 @@ class OverlayDevice(Device):
     def __init__(self, device: BlockDevice) -> None:
         """Start without changes. Closing it drops the changes and leaves `device` open."""
         self._device = device
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, bytearray | None] = {}  # None: discarded, all zero
         self._size_bytes = device.size_bytes
         self._below_bytes = device.size_bytes  # what of the device below may still be read
         self.name = device.name
@@ -42,8 +44,8 @@ class OverlayDevice(Device):
 
     @property
     def changed_bytes(self) -> int:
-        """How much memory the changes take, in whole pages."""
-        return len(self._pages) * PAGE_BYTES
+        """How much memory the changes take, in whole pages; discarded ones take none."""
+        return sum(page is not None for page in self._pages.values()) * PAGE_BYTES
 
     def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
         """Fill the whole buffer, each run from above or below."""
@@ -53,8 +55,8 @@ class OverlayDevice(Device):
         if not self._pages:
             return
         for page, start, stop, at in _pieces(offset_bytes, len(view)):
-            changed = self._pages.get(page)
-            if changed is not None:
+            if page in self._pages:
+                changed = self._pages[page] or bytes(PAGE_BYTES)
                 view[at : at + stop - start] = changed[start:stop]
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
@@ -70,23 +72,20 @@ class OverlayDevice(Device):
         """Zero a range above."""
         self._check(offset_bytes, length_bytes)
         for page, start, stop, _ in _pieces(offset_bytes, length_bytes):
-            whole = stop - start == PAGE_BYTES
-            self._page(page, whole=whole)[start:stop] = bytes(stop - start)
+            if stop - start == PAGE_BYTES:
+                self._pages[page] = None
+            else:
+                self._page(page, whole=False)[start:stop] = bytes(stop - start)
 
     def extents(self) -> Iterator[Extent]:
-        """The runs below, with changed pages as data."""
+        """The runs below, with written pages as data and discarded ones as holes."""
         return merge_extents(self._runs())
 
     def resize(self, size_bytes: int, /) -> None:
         """Change the length above; committed with the rest."""
+        self._check_size(size_bytes)
         if size_bytes < self._size_bytes:
-            last, kept = divmod(size_bytes, PAGE_BYTES)
-            if kept and last in self._pages:  # what is cut off reads as zero if it grows back
-                self._pages[last][kept:] = bytes(PAGE_BYTES - kept)
-                last += 1
-            for page in [page for page in self._pages if page >= last]:
-                del self._pages[page]
-            self._below_bytes = min(self._below_bytes, size_bytes)
+            self._cut(size_bytes)
         self._size_bytes = size_bytes
 
     def commit(self) -> None:
@@ -98,8 +97,14 @@ class OverlayDevice(Device):
         for size_bytes in (self._below_bytes, self._size_bytes):
             if size_bytes != self._device.size_bytes:
                 self._device.resize(size_bytes)
-        for offset_bytes, data in self._changed_runs():
-            self._device.write(offset_bytes, data)
+        for first, stop, is_data in self._changed_runs():
+            offset_bytes = first * PAGE_BYTES
+            length_bytes = min(stop * PAGE_BYTES, self._size_bytes) - offset_bytes
+            if is_data:
+                data = b"".join(self._pages[page] or b"" for page in range(first, stop))
+                self._device.write(offset_bytes, memoryview(data)[:length_bytes])
+            else:
+                self._device.discard(offset_bytes, length_bytes)
         self._device.flush()
         self.rollback()
 
@@ -122,28 +127,39 @@ class OverlayDevice(Device):
     def _page(self, page: int, *, whole: bool) -> bytearray:
         found = self._pages.get(page)
         if found is None:
-            found = self._pages[page] = bytearray(PAGE_BYTES)
-            if not whole:
+            found = bytearray(PAGE_BYTES)
+            if not whole and page not in self._pages:
                 start = page * PAGE_BYTES
                 length = min(PAGE_BYTES, self._size_bytes - start)
                 self._read_below(start, memoryview(found)[:length])
+            self._pages[page] = found
         return found
 
-    def _changed_pages(self) -> list[tuple[int, int]]:
-        """Runs of changed pages, as first page and the page after the last, in order."""
-        runs: list[tuple[int, int]] = []
-        for page in sorted(self._pages):
-            if runs and runs[-1][1] == page:
-                runs[-1] = (runs[-1][0], page + 1)
-            else:
-                runs.append((page, page + 1))
-        return runs
+    def _cut(self, size_bytes: int) -> None:
+        """Drop what is above the new end; if it grows back, it reads as zero."""
+        last, kept = divmod(size_bytes, PAGE_BYTES)
+        if kept and last in self._pages:
+            page = self._pages[last]
+            if page is not None:
+                page[kept:] = bytes(PAGE_BYTES - kept)
+            last += 1
+        for number in [page for page in self._pages if page >= last]:
+            del self._pages[number]
+        self._below_bytes = min(self._below_bytes, size_bytes)
 
-    def _changed_runs(self) -> Iterator[tuple[int, bytes]]:
-        for first, stop in self._changed_pages():
-            offset_bytes = first * PAGE_BYTES
-            data = b"".join(self._pages[page] for page in range(first, stop))
-            yield offset_bytes, data[: self._size_bytes - offset_bytes]
+    def _changed_runs(self) -> Iterator[tuple[int, int, bool]]:
+        """Runs of changed pages: the first, the one after the last, whether they hold data."""
+        first = stop = 0
+        is_data = False
+        for page in sorted(self._pages):
+            written = self._pages[page] is not None
+            if page != stop or written is not is_data or stop - first == _COMMIT_PAGES:
+                if first < stop:
+                    yield first, stop, is_data
+                first, is_data = page, written
+            stop = page + 1
+        if first < stop:
+            yield first, stop, is_data
 
     def _runs_below(self) -> Iterator[Extent]:
         for run in self._device.extents():
@@ -153,17 +169,20 @@ class OverlayDevice(Device):
         yield Extent(self._below_bytes, self._size_bytes - self._below_bytes, is_data=False)
 
     def _runs(self) -> Iterator[Extent]:
-        changed = [(first * PAGE_BYTES, stop * PAGE_BYTES) for first, stop in self._changed_pages()]
+        changed = [
+            (first * PAGE_BYTES, stop * PAGE_BYTES, is_data)
+            for first, stop, is_data in self._changed_runs()
+        ]
         index = 0
         for run in self._runs_below():
             at, stop = run.offset_bytes, run.offset_bytes + run.length_bytes
             while at < stop:
                 while index < len(changed) and changed[index][1] <= at:
                     index += 1
-                first, end = changed[index] if index < len(changed) else (stop, stop)
+                first, end, written = changed[index] if index < len(changed) else (stop, stop, True)
                 is_above = first <= at
                 next_at = min(stop, end if is_above else first)
-                yield Extent(at, next_at - at, is_above or run.is_data)
+                yield Extent(at, next_at - at, written if is_above else run.is_data)
                 at = next_at
 
 

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
-_ZEROS: Final = bytes(1 << 20)
+_PIECE_BYTES: Final = 1 << 20
+_ZEROS: Final = bytes(_PIECE_BYTES)
 
 
 class RawDevice(Device):
     """A regular file or a block node of the host.
 
     Opened read-only unless asked; a writable one holds an exclusive lock, so that a second writer
-    is refused instead of mixing its bytes in.
+    is refused instead of mixing its bytes in. Windows and shares without locks have none.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
@@ -81,7 +82,7 @@ class RawDevice(Device):
         done = 0
         while done < len(view):
             with self._told(offset_bytes + done):
-                count = os.preadv(self._file, [view[done:]], offset_bytes + done)
+                count = _read_at(self._file, view[done:], offset_bytes + done)
             if not count:
                 raise DeviceError(
                     "the file ended early: something cut it while it was open",
@@ -97,13 +98,13 @@ class RawDevice(Device):
         done = 0
         while done < len(view):
             with self._told(offset_bytes + done):
-                done += os.pwrite(self._file, view[done:], offset_bytes + done)
+                done += _write_at(self._file, view[done:], offset_bytes + done)
 
     def flush(self) -> None:
         """Wait until the host has the bytes on its medium."""
         if self.is_writable:
             with self._told(None):
-                os.fdatasync(self._file)
+                getattr(os, "fdatasync", os.fsync)(self._file)
 
     def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
         """Punch a hole where the host can; write zeros where it cannot."""
@@ -149,7 +150,8 @@ class RawDevice(Device):
                 is_hole = error.errno == errno.ENXIO  # no data from here on
                 yield Extent(at, end - at, is_data=not is_hole)
                 return
-            hole = min(os.lseek(self._file, data, os.SEEK_HOLE), end)
+            with self._told(data):
+                hole = min(os.lseek(self._file, data, os.SEEK_HOLE), end)
             yield Extent(at, data - at, is_data=False)
             yield Extent(data, hole - data, is_data=True)
             at = hole
@@ -171,14 +173,32 @@ class RawDevice(Device):
 def _reason(error: OSError | ValueError) -> str:
     if not isinstance(error, OSError):
         return str(error)
-    remedies = {
+    reasons = {
         errno.ENOENT: "there is no such file",
         errno.EISDIR: "it is a folder; name an image file",
         errno.EACCES: "permission denied; check who may open it",
         errno.EEXIST: "it exists already; choose another name",
         errno.ENOSPC: "the host disk is full; make room and run it again",
     }
-    return remedies.get(error.errno or 0, error.strerror or str(error))
+    return reasons.get(error.errno or 0, error.strerror or str(error))
+
+
+def _read_at(file: int, view: memoryview, offset_bytes: int) -> int:
+    """How many bytes were read; fewer than asked for only at the end or above 2 GiB."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [view], offset_bytes)
+    os.lseek(file, offset_bytes, os.SEEK_SET)  # Windows
+    data = os.read(file, min(len(view), _PIECE_BYTES))
+    view[: len(data)] = data
+    return len(data)
+
+
+def _write_at(file: int, view: memoryview, offset_bytes: int) -> int:
+    """How many bytes were written."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, view, offset_bytes)
+    os.lseek(file, offset_bytes, os.SEEK_SET)  # Windows
+    return os.write(file, view[:_PIECE_BYTES])
 
 
 def _lock(file: int, name: str) -> None:
@@ -188,10 +208,12 @@ def _lock(file: int, name: str) -> None:
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise DeviceError(
             "another process is writing to it", where=name, remedy="wait until it is done"
         ) from error
+    except OSError:  # a share that knows no locks; refusing it would leave no way to work there
+        return
 
 
 def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:

@@ -49,6 +49,8 @@ class Work:
     read_bytes: int = 0
     write_count: int = 0
     write_bytes: int = 0
+    discard_count: int = 0
+    discard_bytes: int = 0
     flush_count: int = 0
 
 
@@ -111,6 +113,8 @@ class TraceDevice(Device):
     def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
         """Discard in the device below."""
         self._device.discard(offset_bytes, length_bytes)
+        self.work.discard_count += 1
+        self.work.discard_bytes += length_bytes
         self.records.append(TraceRecord(Operation.DISCARD, offset_bytes, length_bytes))
 
     def extents(self) -> Iterator[Extent]:

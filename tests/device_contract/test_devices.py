@@ -1,0 +1,112 @@
+"""Every block device passes the one contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ipva_storage.device import (
+    BlockDevice,
+    FaultDevice,
+    MemoryDevice,
+    OverlayDevice,
+    RawDevice,
+    SliceDevice,
+    TraceDevice,
+)
+from ipva_storage.testing.device_contract import DeviceContract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TestMemoryDevice(DeviceContract):
+    """Bytes in memory."""
+
+    can_resize = True
+
+    def make(self, content: bytes) -> BlockDevice:
+        return MemoryDevice(content)
+
+
+class TestRawDevice(DeviceContract):
+    """A file of the host."""
+
+    can_resize = True
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def make(self, content: bytes) -> BlockDevice:
+        path = self.folder / "disk.img"
+        path.write_bytes(content)
+        return RawDevice(path, writable=True)
+
+
+class TestRawDeviceElsewhere(TestRawDevice):
+    """A file of a host without positioned reads and holes, as Windows is."""
+
+    @pytest.fixture(autouse=True)
+    def _poor_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("preadv", "pwrite", "fdatasync", "SEEK_DATA"):
+            monkeypatch.delattr(f"os.{name}")
+        monkeypatch.setattr("ipva_storage.device.raw._punch", lambda *_: False)
+
+
+class TestSliceDevice(DeviceContract):
+    """A part of a device."""
+
+    def make(self, content: bytes) -> BlockDevice:
+        around = MemoryDevice(b"\xff" * 1000 + content + b"\xff" * 3000)
+        return SliceDevice(around, 1000, len(content))
+
+
+class TestSliceOfFile(TestRawDevice):
+    """A part of a sparse file, which has holes of its own."""
+
+    can_resize = False
+
+    def make(self, content: bytes) -> BlockDevice:
+        raw = RawDevice.create(self.folder / "disk.img", 1 << 20)
+        raw.write(65536 + 512, content)
+        return _Owner(SliceDevice(raw, 65536 + 512, len(content)), raw)
+
+
+class TestOverlayDevice(DeviceContract):
+    """Changes held above an unchanged device."""
+
+    can_resize = True
+
+    def make(self, content: bytes) -> BlockDevice:
+        return OverlayDevice(MemoryDevice(content))
+
+
+class TestTraceDevice(DeviceContract):
+    """A device under account."""
+
+    can_resize = True
+
+    def make(self, content: bytes) -> BlockDevice:
+        return TraceDevice(MemoryDevice(content), keep_data=True)
+
+
+class TestFaultDevice(DeviceContract):
+    """A device whose power stays on."""
+
+    can_resize = True
+
+    def make(self, content: bytes) -> BlockDevice:
+        return FaultDevice(MemoryDevice(content))
+
+
+class _Owner(TraceDevice):
+    """Closes what it was built on as well."""
+
+    def __init__(self, device: BlockDevice, below: BlockDevice) -> None:
+        super().__init__(device)
+        self._below = below
+
+    def close(self) -> None:
+        self._below.close()
