@@ -107,10 +107,9 @@ def show_disk(facts: dict[str, Any], *, indent: str = "") -> None:
     if "flash" in facts:
         use = facts["flash"]
         segments = use["segments"]
-        click.echo(
-            f"{indent}  flash directory: {use['objects']} objects, "
-            f"{format_size(use['used'])} used, {segments['used']} of {segments['usable']} segments in use"
-        )
+        in_use = f"{segments['used']} of {segments['usable']} segments in use"
+        objects = f"{use['objects']} objects, {format_size(use['used'])} used"
+        click.echo(f"{indent}  flash directory: {objects}, {in_use}")
     if "dumps" in facts:
         dumps = facts["dumps"]
         click.echo(f"{indent}  crash dumps: {dumps['count']}, {format_size(dumps['size'])}")
