@@ -68,6 +68,22 @@ CATALOGUE: Final[dict[str, Kind]] = {
     # -- fat ----------------------------------------------------------------------------------
     # -- flash --------------------------------------------------------------------------------
     # -- dump ---------------------------------------------------------------------------------
+    "DUMP001": Kind(
+        _E,
+        "no usable superblock",
+        "crash records cannot be read, and none is kept until the disk is formatted",
+    ),
+    "DUMP002": Kind(
+        _W, "one of the two superblocks is damaged", "works; the next crash record mends it"
+    ),
+    "DUMP003": Kind(
+        _I, "the superblocks differ", "the power went during a write; nothing is lost"
+    ),
+    "DUMP004": Kind(_I, "the dump disk was never used", "nothing to do"),
+    "DUMP005": Kind(_E, "the text of a crash record is damaged", "this record cannot be trusted"),
+    "DUMP006": Kind(
+        _E, "a crash record is lost", "its header is damaged; the records around it are readable"
+    ),
     # -- boot (firmware) ----------------------------------------------------------------------
     # -- appliance and doctor -----------------------------------------------------------------
 }
