@@ -133,6 +133,8 @@ class RawDevice(Device):
 
     def _measure(self) -> int:
         mode = os.fstat(self._file).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise OSError(errno.EINVAL, "it is neither a file nor a disk")
         return os.lseek(self._file, 0, os.SEEK_END)
