@@ -85,6 +85,16 @@ CATALOGUE: Final[dict[str, Kind]] = {
         _E, "a crash record is lost", "its header is damaged; the records around it are readable"
     ),
     # -- boot (firmware) ----------------------------------------------------------------------
+    "BOOT001": Kind(
+        _E, "the boot volume cannot be read", "the appliance does not boot: Loading failed"
+    ),
+    "BOOT002": Kind(
+        _E, "there is no firmware on the boot disk", "the appliance does not boot: Loading failed"
+    ),
+    "BOOT003": Kind(
+        _E, "the firmware header is not one we know", "does not boot, unless it is the vendor's"
+    ),
+    "BOOT004": Kind(_E, "the firmware is damaged", "the appliance does not boot: checksum wrong!"),
     # -- appliance and doctor -----------------------------------------------------------------
 }
 """Every code there is, by room, in order."""

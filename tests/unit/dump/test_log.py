@@ -157,7 +157,7 @@ def test_the_number_of_records_is_bounded() -> None:
 
 def test_a_record_that_is_not_there_is_named() -> None:
     """Asking for an unknown number says so and tells how to see the known ones."""
-    with pytest.raises(DumpError, match="no crash record 9.*dump list"):
+    with pytest.raises(DumpError, match=r"no crash record 9.*dump list"):
         dump.open(make()).read(9)
 
 

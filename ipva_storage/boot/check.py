@@ -1,0 +1,39 @@
+"""What is wrong with the firmware on a boot disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipva_storage.boot.firmware import ChecksumError, parse_firmware
+from ipva_storage.boot.loader import read_image
+from ipva_storage.errors import FatError, FirmwareError
+from ipva_storage.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device import BlockDevice
+
+_REPLACE = "ipva fs put ipva.bin VM#boot:/ipva.bin"
+
+
+def check(device: BlockDevice) -> Iterator[Finding]:
+    """Whether an appliance would boot from this disk, and why not. Writes nothing.
+
+    Raises:
+        DeviceError: the disk cannot be read.
+    """
+    try:
+        image = read_image(device)
+    except FatError as error:
+        yield Finding("BOOT001", "boot volume", error.message, None, error.offset_bytes, _REPLACE)
+        return
+    except FirmwareError as error:
+        yield Finding("BOOT002", "firmware file", error.message, None, None, _REPLACE)
+        return
+    try:
+        parse_firmware(image)
+    except ChecksumError as error:
+        yield Finding("BOOT004", "firmware payload", error.message, None, None, _REPLACE)
+    except FirmwareError as error:
+        yield Finding("BOOT003", "firmware header", error.message, None, None, _REPLACE)
