@@ -1,0 +1,151 @@
+"""`ipva fs`: files in and out of disks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Ipva = Callable[..., Any]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with files of many sizes and names, two levels deep."""
+    source = tmp_path / "tree"
+    chance = random.Random(7)
+    for name, size in (
+        ("empty", 0),
+        ("A long name with spaces.text", 5),
+        ("ümläut – dash.bin", 5000),
+        ("sub/deeper/Readme.MD", 70_000),
+        ("sub/x.y.z", 4096),
+    ):
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(chance.randbytes(size))
+    return source
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder by its relative path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_tree_goes_in_and_comes_out_the_same(
+    ipva: Ipva, vm: Path, tree: Path, tmp_path: Path
+) -> None:
+    """`put` and `get` of a folder keep every name and byte."""
+    put = ipva("fs", "put", tree, f"{vm}#cf:/")
+    assert put.status == 0, put.err
+    assert "5 files" in put.out
+    got = ipva("fs", "get", f"{vm}#cf:/tree", tmp_path / "out")
+    assert got.status == 0, got.err
+    assert contents(tmp_path / "out") == contents(tree)
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+def test_names_match_whatever_their_case(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """A file is found by its name in another case."""
+    ipva("fs", "put", tree / "A long name with spaces.text", f"{vm}#cf:/")
+    shown = ipva("fs", "cat", f"{vm}#cf:/a LONG name WITH spaces.TEXT")
+    assert shown.status == 0
+    assert len(shown.out.encode("utf-8", "surrogateescape")) > 0
+
+
+def test_ls_gives_the_contract_keys_and_both_names(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """The listing is a list of entries with long and short names."""
+    ipva("fs", "put", tree / "A long name with spaces.text", f"{vm}#cf:/")
+    (entry,) = ipva("fs", "ls", f"{vm}#cf:/", "--json").document
+    assert entry["name"] == "A long name with spaces.text"
+    assert entry["short_name"] == "ALONGN~1.TEX"
+    assert entry["size"] == 5
+    assert entry["is_dir"] is False
+    assert entry["deleted"] is False
+
+
+def test_put_replaces_only_when_forced(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A file that is there stays, unless --force."""
+    file = tmp_path / "note.txt"
+    file.write_text("first")
+    assert ipva("fs", "put", file, f"{vm}#cf:/").status == 0
+    file.write_text("second, and longer")
+    refused = ipva("fs", "put", file, f"{vm}#cf:/")
+    assert refused.status == 2
+    assert "--force" in refused.err
+    assert ipva("fs", "cat", f"{vm}#cf:/note.txt").out == "first"
+    assert ipva("fs", "put", file, f"{vm}#cf:/", "--force").status == 0
+    assert ipva("fs", "cat", f"{vm}#cf:/note.txt").out == "second, and longer"
+
+
+def test_put_into_a_folder_that_is_missing_makes_it(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A path that ends in a slash is a folder, made with those above it."""
+    file = tmp_path / "note.txt"
+    file.write_text("hello")
+    assert ipva("fs", "put", file, f"{vm}#cf:/a/b/").status == 0
+    assert ipva("fs", "cat", f"{vm}#cf:/a/b/note.txt").out == "hello"
+
+
+def test_get_never_overwrites_unless_forced(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A file of the host stays, unless --force."""
+    target = tmp_path / "mine"
+    target.write_text("mine")
+    assert ipva("fs", "get", f"{vm}#boot:/ipva.bin", target).status == 2
+    assert target.read_text() == "mine"
+    assert ipva("fs", "get", f"{vm}#boot:/ipva.bin", target, "--force").status == 0
+    assert target.stat().st_size > 1000
+
+
+def test_rm_and_mkdir(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """Folders are made and removed; a full one only with -r."""
+    assert ipva("fs", "mkdir", f"{vm}#cf:/one/two").status == 2
+    assert ipva("fs", "mkdir", "-p", f"{vm}#cf:/one/two").status == 0
+    assert ipva("fs", "put", tree, f"{vm}#cf:/one/two").status == 0
+    assert ipva("fs", "rm", f"{vm}#cf:/one").status == 2
+    assert ipva("fs", "rm", "-r", f"{vm}#cf:/one").status == 0
+    assert ipva("fs", "ls", f"{vm}#cf:/", "--json").document == []
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+def test_format_refuses_a_volume_with_files(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """Formatting loses files only with --force."""
+    ipva("fs", "put", tree, f"{vm}#cf:/")
+    assert ipva("fs", "format", f"{vm}#cf").status == 2
+    made = ipva("fs", "format", f"{vm}#cf", "--force", "--fat", "16", "--label", "NEW", "--json")
+    assert made.document["fat"] == 16
+    assert ipva("fs", "ls", f"{vm}#cf:/", "--json").document == []
+    (volume,) = ipva("disk", "info", f"{vm}#cf", "--json").document["volumes"]
+    assert volume["label"] == "NEW"
+
+
+def test_a_full_volume_says_so_and_loses_nothing(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A file that does not fit is refused; what was there stays."""
+    small = tmp_path / "small"
+    small.write_bytes(b"x" * 1000)
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(100 * 2**20)
+    ipva("fs", "put", small, f"{vm}#cf:/")
+    full = ipva("fs", "put", big, f"{vm}#cf:/")
+    assert full.status == 2
+    assert full.err.count("\n") == 1
+    names = [each["name"] for each in ipva("fs", "ls", f"{vm}#cf:/", "--json").document]
+    assert names == ["small"]
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+def test_a_second_writer_is_refused(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """While one process writes to a disk, another is told so."""
+    from ipva_storage.device import RawDevice
+
+    with RawDevice(vm / "hd-cf.vmdk", writable=True):
+        result = ipva("fs", "mkdir", f"{vm}#cf:/new")
+    assert result.status == 2
+    assert "another process" in result.err

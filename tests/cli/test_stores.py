@@ -1,0 +1,131 @@
+"""`ipva flash`, `ipva dump` and `ipva disk`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Ipva = Callable[..., Any]
+
+
+def test_objects_go_in_and_come_out(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """An object stored from a value or a file is listed and read back."""
+    value = "(cn=Alice)(h323=alice)"
+    assert ipva("flash", "put", vm, "alice", "--value", value).status == 0
+    blob = tmp_path / "blob"
+    blob.write_bytes(bytes(range(256)) * 400)
+    assert ipva("flash", "put", vm, "blob", blob).status == 0
+    assert ipva("flash", "get", vm, "alice").out == value
+    assert ipva("flash", "get", vm, "blob", tmp_path / "back").status == 0
+    assert (tmp_path / "back").read_bytes() == blob.read_bytes()
+    assert ipva("flash", "ls", vm, "--json").document == [
+        {"name": "alice", "size": len(value)},
+        {"name": "blob", "size": 102_400},
+    ]
+    assert ipva("flash", "info", vm, "--json").document["objects"] == 2
+    assert ipva("flash", "check", vm).status == 0
+
+
+def test_rm_removes_all_or_none(ipva: Ipva, vm: Path) -> None:
+    """A missing name stops the whole removal."""
+    ipva("flash", "put", vm, "a", "--value", "1")
+    ipva("flash", "put", vm, "b", "--value", "2")
+    refused = ipva("flash", "rm", vm, "a", "missing")
+    assert refused.status == 2
+    assert "missing" in refused.err
+    assert len(ipva("flash", "ls", vm, "--json").document) == 2
+    assert ipva("flash", "rm", vm, "a", "b").status == 0
+    assert ipva("flash", "ls", vm, "--json").document == []
+
+
+def test_a_missing_object_names_the_way_out(ipva: Ipva, vm: Path) -> None:
+    """`get` of an unknown name says how to see the names."""
+    result = ipva("flash", "get", vm, "nobody")
+    assert result.status == 2
+    assert "flash ls" in result.err
+
+
+def test_format_refuses_a_flash_with_objects(ipva: Ipva, vm: Path) -> None:
+    """The flash is emptied only with --force while it holds objects."""
+    ipva("flash", "put", vm, "a", "--value", "1")
+    assert ipva("flash", "format", vm).status == 2
+    assert ipva("flash", "format", vm, "--force").status == 0
+    assert ipva("flash", "ls", vm, "--json").document == []
+    assert ipva("boot", vm).status == 0
+
+
+def test_an_empty_disk_in_place_of_the_flash_is_a_factory_reset(ipva: Ipva, vm: Path) -> None:
+    """The vendor's procedure: a blank hd-flash boots to an empty directory."""
+    from ipva_storage import vmdk
+    from ipva_storage.device import Folder
+
+    ipva("flash", "put", vm, "a", "--value", "1")
+    vmdk.create(Folder(vm), "hd-flash.vmdk", 100 * 2**20, force=True)
+    assert ipva("boot", vm).status == 0
+    assert ipva("flash", "ls", vm, "--json").document == []
+
+
+def test_dumps_are_added_listed_and_shown(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A dump survives, with its text, kind and sequence."""
+    text = tmp_path / "trap.txt"
+    text.write_text("trap at 0x1234\n")
+    assert ipva("dump", "list", vm).out == "no crash dumps\n"
+    assert ipva("dump", "show", vm).status == 2
+    assert ipva("dump", "add", vm, text).status == 0
+    text.write_text("reboot\n")
+    assert ipva("dump", "add", vm, text, "--kind", "reboot").status == 0
+    first, second = ipva("dump", "list", vm, "--json").document
+    assert first["kind"] == "trap"
+    assert second["kind"] == "reboot"
+    assert first["valid"] is True
+    assert first["time"].endswith("Z")
+    assert ipva("dump", "show", vm).out == "reboot\n"
+    assert ipva("dump", "show", vm, first["sequence"]).out == "trap at 0x1234\n"
+    assert ipva("dump", "clear", vm).status == 0
+    assert ipva("dump", "list", vm, "--json").document == []
+
+
+@pytest.mark.parametrize("kind", ["raw", "monolithicSparse", "monolithicFlat"])
+def test_convert_keeps_every_byte(ipva: Ipva, vm: Path, tmp_path: Path, kind: str) -> None:
+    """A disk converted and back is the same, and stays small on the host."""
+    suffix = "img" if kind == "raw" else "vmdk"
+    there = tmp_path / f"there.{suffix}"
+    assert ipva("disk", "convert", f"{vm}#boot", there, "-O", kind).status == 0
+    assert ipva("disk", "convert", there, tmp_path / "back.img", "-O", "raw").status == 0
+    assert ipva("disk", "convert", f"{vm}#boot", tmp_path / "straight.img", "-O", "raw").status == 0
+    assert (tmp_path / "back.img").read_bytes() == (tmp_path / "straight.img").read_bytes()
+    assert (tmp_path / "back.img").stat().st_blocks * 512 < 4 * 2**20
+
+
+def test_convert_onto_itself_or_an_existing_file_is_refused(
+    ipva: Ipva, vm: Path, tmp_path: Path
+) -> None:
+    """Neither the input nor another file is overwritten."""
+    same = ipva("disk", "convert", f"{vm}#boot", vm / "hd-boot.vmdk", "-O", "raw", "--force")
+    assert same.status == 2
+    other = tmp_path / "other.img"
+    other.write_text("mine")
+    assert ipva("disk", "convert", f"{vm}#boot", other, "-O", "raw").status == 2
+    assert other.read_text() == "mine"
+
+
+def test_info_of_a_vm_names_what_each_disk_holds(ipva: Ipva, vm: Path) -> None:
+    """The four disks show volumes, flash use and dumps."""
+    disks = {disk["role"]: disk for disk in ipva("info", vm, "--json").document["disks"]}
+    assert disks["boot"]["volumes"][0]["kind"] == "FAT16"
+    assert disks["cf"]["volumes"][0]["label"] == "CF0"
+    assert disks["flash"]["flash"]["objects"] == 0
+    assert disks["dump"]["dumps"]["count"] == 0
+    assert disks["flash"]["virtual_size"] == 100 * 2**20
+
+
+def test_info_of_a_vm_with_a_missing_disk_says_which(ipva: Ipva, vm: Path) -> None:
+    """The other disks are shown all the same; the status is 1."""
+    (vm / "hd-dump.vmdk").unlink()
+    result = ipva("info", vm, "--json")
+    assert result.status == 1
+    errors = [disk["role"] for disk in result.document["disks"] if "error" in disk]
+    assert errors == ["dump"]
