@@ -43,7 +43,7 @@ class NotVectorisable(TypeError):  # noqa: N818 - a statement about the definiti
     """A field has no fixed-size NumPy counterpart; the text names its path."""
 
     def __init__(self, path: str, field: c.Construct[Any, Any]) -> None:
-        super().__init__(f"{path}: {type(field).__name__} has no fixed NumPy type")
+        super().__init__(f"{path}: {type(_plain(field)).__name__} has no fixed NumPy type")
         self.path = path
 
 
@@ -68,8 +68,7 @@ def dtype_of(struct: c.Construct[Any, Any]) -> np.dtype[np.void]:
 def _struct_dtype(struct: c.Construct[Any, Any], path: str) -> np.dtype[np.void]:
     import numpy as np
 
-    while isinstance(struct, c.Renamed):
-        struct = struct.subcon
+    struct = _plain(struct)
     if not isinstance(struct, c.Struct):
         raise NotVectorisable(path, struct)
     names: list[str] = []
@@ -87,10 +86,24 @@ def _struct_dtype(struct: c.Construct[Any, Any], path: str) -> np.dtype[np.void]
     return np.dtype({"names": names, "formats": types, "offsets": offsets, "itemsize": at})
 
 
+def _plain(field: c.Construct[Any, Any]) -> c.Construct[Any, Any]:
+    while isinstance(field, c.Renamed):
+        field = field.subcon
+    return field
+
+
 def _size(field: c.Construct[Any, Any], path: str) -> int:
+    """Length of a field, in bytes; what fails in a nested one is named by its own path."""
+    plain = _plain(field)
+    if isinstance(plain, c.Struct):
+        return sum(
+            _size(each, f"{path}.{each.name or index}") for index, each in enumerate(plain.subcons)
+        )
+    if isinstance(plain, c.Array) and not callable(plain.count):
+        return plain.count * _size(plain.subcon, f"{path}[]")
     try:
         return field.sizeof()
-    except c.SizeofError as error:
+    except (c.SizeofError, KeyError, AttributeError) as error:  # some conditions raise the latter
         raise NotVectorisable(path, field) from error
 
 
