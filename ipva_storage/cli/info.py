@@ -8,11 +8,12 @@ import click
 
 from ipva_storage.cli import facts as disk_facts
 from ipva_storage.cli import output, targets
-from ipva_storage.errors import IpvaError
+from ipva_storage.errors import IpvaError, UsageError
 from ipva_storage.units import format_size
 
 if TYPE_CHECKING:
     from ipva_storage.appliance import Appliance, Role
+    from ipva_storage.device import BlockDevice
 
 
 @click.command("info", short_help="say what a VM or a disk is")
@@ -32,12 +33,24 @@ def command(context: click.Context, target: str, as_json: bool) -> None:
     else:
         with targets.open_disk(target) as device:
             facts = disk_facts.disk(device)
+            _refuse_unknown(device, facts)
         show = disk_facts.show_disk
     if as_json:
         output.document(facts)
     else:
         show(facts)
     context.exit(output.PROBLEMS if any("error" in disk for disk in facts.get("disks", ())) else 0)
+
+
+def _refuse_unknown(device: BlockDevice, facts: dict[str, Any]) -> None:
+    """A raw file in which nothing is recognised may be anything: say so instead of guessing."""
+    is_blank = not any(run.is_data for run in device.extents())
+    if facts["format"] == "raw" and "content" in facts and not is_blank:
+        raise UsageError(
+            "nothing in it is recognised: no VMDK, partition table, FAT volume, flash or dump disk",
+            where=device.name,
+            remedy="for its size alone, use: ipva disk info",
+        )
 
 
 def machine(vm: Appliance) -> dict[str, Any]:

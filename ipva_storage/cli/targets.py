@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipva_storage.device import Folder, OverlayDevice, RawDevice
+from ipva_storage.device import Folder, OverlayDevice, RawDevice, read
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from ipva_storage.fat import FatVolume
 
 ROLES = ("boot", "cf", "flash", "dump")
+
+_MAGIC_BYTES = 512
+_ARCHIVES = (
+    (0, b"\x1f\x8b\x08", "a gzip file", "gunzip"),
+    (0, b"PK\x03\x04", "a zip archive", "unzip"),
+    (0, b"\xfd7zXZ\0", "an xz file", "unxz"),
+    (0, b"BZh", "a bzip2 file", "bunzip2"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file", "unzstd"),
+    (257, b"ustar", "a tar archive (an .ova is one)", "tar xf"),
+)
 
 
 class DiskPath(NamedTuple):
@@ -77,14 +87,14 @@ def open_vm(text: str) -> Appliance:
     from ipva_storage import appliance
 
     path = Path(text)
-    if text.lower().endswith(".ova"):
-        raise UsageError(
-            "an .ova is opened unpacked only", where=text, remedy=f"unpack it first: tar xf {text}"
-        )
     if path.is_dir():
         return appliance.open(Folder(path))
     if not path.exists():
         raise UsageError("there is no such folder or .vmx", where=text)
+    if path.suffix.lower() != ".vmx":
+        with RawDevice(path) as raw:
+            _refuse_archive(raw)
+        raise UsageError("it is no VM", where=text, remedy="name the folder of the VM, or its .vmx")
     return appliance.open(Folder(path.parent), path.name)
 
 
@@ -136,6 +146,7 @@ def open_image(path: str | os.PathLike[str], *, writable: bool = False) -> Block
     try:
         if vmdk.is_vmdk(raw):
             return vmdk.open(raw, Folder(Path(path).parent), writable=writable)
+        _refuse_archive(raw)
         name = Path(path).stem.lower()
         if Path(path).suffix.lower() == ".vmdk" and not name.endswith("-flat"):
             raise UsageError(
@@ -147,6 +158,22 @@ def open_image(path: str | os.PathLike[str], *, writable: bool = False) -> Block
         raw.close()
         raise
     return raw
+
+
+def _refuse_archive(raw: RawDevice) -> None:
+    """Refuse what is no disk but holds one, naming the program that unpacks it.
+
+    Source: the magic numbers of RFC 1952, RFC 8878, POSIX.1 (ustar), and the zip, xz and bzip2
+    file formats. Confidence: stated.
+    """
+    start = read(raw, 0, min(raw.size_bytes, _MAGIC_BYTES))
+    for offset_bytes, magic, kind, program in _ARCHIVES:
+        if start[offset_bytes : offset_bytes + len(magic)] == magic:
+            raise UsageError(
+                f"it is {kind}, not a disk image",
+                where=raw.name,
+                remedy=f"unpack it first: {program} {raw.name}",
+            )
 
 
 @contextlib.contextmanager
