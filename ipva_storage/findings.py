@@ -64,6 +64,36 @@ _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 CATALOGUE: Final[dict[str, Kind]] = {
     # -- vmdk ---------------------------------------------------------------------------------
+    "VMDK001": Kind(_E, "sparse header damaged", "the disk does not open"),
+    "VMDK002": Kind(
+        _E, "line ends were changed", "the file was sent as text and is damaged throughout"
+    ),
+    "VMDK003": Kind(_E, "descriptor missing or damaged", "VMware does not open the disk"),
+    "VMDK004": Kind(
+        _W, "descriptor and header disagree on the size", "programs see different disks"
+    ),
+    "VMDK005": Kind(_E, "grain directory outside the file", "other programs do not open the disk"),
+    "VMDK006": Kind(_W, "redundant grain directory outside the file", "the second copy is gone"),
+    "VMDK007": Kind(
+        _E, "grain table outside the file", "a part of the disk is lost to most programs"
+    ),
+    "VMDK008": Kind(
+        _W, "redundant grain table outside the file", "the second copy is gone in part"
+    ),
+    "VMDK009": Kind(_W, "grain tables disagree", "one copy is wrong; grains may be read from it"),
+    "VMDK010": Kind(_E, "grain outside the file", "its data is lost; the file was probably cut"),
+    "VMDK011": Kind(_W, "grain not on a border", "VMware does not write this; it may be damage"),
+    "VMDK012": Kind(_E, "grain used twice", "writing one part of the disk changes another"),
+    "VMDK013": Kind(
+        _E, "grain in the metadata", "its data is wrong, and writing it destroys the disk"
+    ),
+    "VMDK014": Kind(_W, "not closed after writing", "what was written last may be missing"),
+    "VMDK015": Kind(_E, "extent missing", "the disk does not open"),
+    "VMDK016": Kind(_E, "extent too short", "the end of the disk is lost"),
+    "VMDK017": Kind(_W, "descriptor incomplete", "VMware may refuse the disk"),
+    "VMDK018": Kind(_W, "zeroed grain not announced", "some programs read other bytes there"),
+    "VMDK019": Kind(_W, "grain behind the end of the disk", "it takes space and is never read"),
+    "VMDK020": Kind(_E, "grain tables overlap", "parts of the disk show the same data"),
     # -- partition table ----------------------------------------------------------------------
     # -- fat ----------------------------------------------------------------------------------
     # -- flash --------------------------------------------------------------------------------

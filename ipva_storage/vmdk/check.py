@@ -1,0 +1,142 @@
+"""What is wrong with a VMDK: every fault with its code and place. Nothing is written.
+
+What is on the medium is checked, not what reading makes of it: a fault that the redundant tables
+hide is reported all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ipva_storage.device import read
+from ipva_storage.errors import VmdkError
+from ipva_storage.findings import Finding
+from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk.access import (
+    OTHER_MAGICS,
+    check_readable,
+    flat_lines,
+    open_extent,
+    read_embedded,
+    read_separate,
+    refusal,
+)
+from ipva_storage.vmdk.descriptor import is_descriptor
+from ipva_storage.vmdk.header import SPARSE_MAGIC, SparseHeader, header_problems, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device import BlockDevice, Folder
+    from ipva_storage.vmdk.descriptor import Descriptor, ExtentLine
+
+
+def check(raw: BlockDevice, folder: Folder | None = None) -> Iterator[Finding]:
+    """What is wrong with a VMDK; `raw` stays open.
+
+    Args:
+        raw: the file.
+        folder: where the extents of a separate descriptor are.
+
+    Yields:
+        Findings `VMDK…`, those of the header first.
+
+    Raises:
+        VmdkError: it is no VMDK, or of a kind that is not read (with the first finding asked for).
+        DeviceError: `raw` cannot be read.
+    """
+    start = read(raw, 0, min(raw.size_bytes, 1024))
+    if start[:4] == SPARSE_MAGIC:
+        findings = _check_sparse(raw)
+    elif start[:4] in OTHER_MAGICS:
+        raise refusal(OTHER_MAGICS[start[:4]], raw.name)
+    elif is_descriptor(start):
+        findings = _check_flat(raw, folder)
+    else:
+        raise VmdkError("it is no VMDK file", where=raw.name)
+    for finding in findings:
+        yield finding if finding.where else replace(finding, where=raw.name)
+
+
+def _check_sparse(raw: BlockDevice) -> Iterator[Finding]:
+    header = read_header(raw)
+    if header.is_compressed:
+        raise refusal("streamOptimized", raw.name)
+    problems = list(header_problems(header, raw.size_bytes))
+    for offset_bytes, problem in problems:
+        yield Finding("VMDK001", "header", problem, offset_bytes=offset_bytes)
+    yield from _check_newlines(header)
+    if header.unclean_shutdown:
+        yield Finding("VMDK014", "header", "it was not closed after writing", offset_bytes=72)
+    yield from _check_descriptor(raw, header)
+    if not problems:
+        from ipva_storage.vmdk.check_tables import check_tables
+
+        yield from check_tables(raw, header)
+
+
+def _check_newlines(header: SparseHeader) -> Iterator[Finding]:
+    if header.flags & 1 and header.newlines != b"\n \r\n":
+        message = f"the bytes that guard line ends are {header.newlines.hex(' ')}"
+        yield Finding("VMDK002", "header", message, offset_bytes=73)
+
+
+def _check_descriptor(raw: BlockDevice, header: SparseHeader) -> Iterator[Finding]:
+    at = header.descriptor_offset_sectors * SECTOR_BYTES
+    try:
+        descriptor = read_embedded(raw, header)
+    except VmdkError as error:
+        yield Finding("VMDK003", "descriptor", error.message, offset_bytes=error.offset_bytes)
+        return
+    check_readable(descriptor, ("monolithicSparse",), raw.name)
+    said = sum(line.sector_count for line in descriptor.extents)
+    if said != header.capacity_sectors:
+        message = f"it says {said} sectors, the header {header.capacity_sectors}"
+        yield Finding("VMDK004", "descriptor", message, offset_bytes=at)
+    yield from _check_text(descriptor, at)
+
+
+def _check_text(descriptor: Descriptor, offset_bytes: int) -> Iterator[Finding]:
+    missing = [key for key in ("CID", "createType") if key.lower() not in _keys(descriptor)]
+    if descriptor.cid is None and not missing:
+        missing = ["a CID that is a number"]
+    if missing:
+        message = f"it lacks {' and '.join(missing)}"
+        yield Finding("VMDK017", "descriptor", message, offset_bytes=offset_bytes)
+
+
+def _keys(descriptor: Descriptor) -> set[str]:
+    return {key.lower() for key in descriptor.values}
+
+
+def _check_flat(raw: BlockDevice, folder: Folder | None) -> Iterator[Finding]:
+    try:
+        descriptor = read_separate(raw)
+        check_readable(descriptor, ("monolithicFlat", "vmfs"), raw.name)
+        lines = flat_lines(descriptor, raw.name)
+    except VmdkError as error:
+        if error.remedy is not None:  # another kind of disk, not a fault of this one
+            raise
+        yield Finding("VMDK003", "descriptor", error.message, offset_bytes=0)
+        return
+    yield from _check_text(descriptor, 0)
+    for line in lines:
+        yield from _check_extent(raw, folder, line)
+
+
+def _check_extent(raw: BlockDevice, folder: Folder | None, line: ExtentLine) -> Iterator[Finding]:
+    name = line.file_name or ""
+    if folder is None:
+        yield Finding("VMDK015", "extent", f"the folder of “{name}” is not known")
+        return
+    try:
+        file = open_extent(folder, name, raw.name, writable=False)
+    except VmdkError as error:
+        yield Finding("VMDK015", "extent", error.message)
+        return
+    needed = line.offset_sectors * SECTOR_BYTES + line.size_bytes
+    if file.size_bytes < needed:
+        message = f"“{name}” has {file.size_bytes} bytes of {needed}"
+        yield Finding("VMDK016", "extent", message, where=file.name, offset_bytes=file.size_bytes)
+    file.close()

@@ -1,0 +1,166 @@
+"""A VMDK disk as a device: its extents one after the other, and the descriptor that names them.
+
+Invariants:
+
+1. Before the first change of a session each extent is marked (`begin`) and the CID is changed, so
+   that a snapshot taken over the old content is known not to fit any more.
+2. `seal` and `close` take the marks back only after everything is durable.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from ipva_storage.device import Device, byte_view, merge_extents
+from ipva_storage.device import Extent as Run
+from ipva_storage.errors import DeviceError
+from ipva_storage.vmdk.descriptor import NO_PARENT_CID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ipva_storage.device import BlockDevice
+    from ipva_storage.vmdk.descriptor import Descriptor
+    from ipva_storage.vmdk.flat import FlatExtent
+    from ipva_storage.vmdk.sparse import SparseExtent
+
+
+class VmdkDevice(Device):
+    """The disk in a VMDK. `ipva_storage.vmdk.open` makes it."""
+
+    def __init__(
+        self,
+        raw: BlockDevice,
+        descriptor: Descriptor,
+        extents: Sequence[SparseExtent | FlatExtent],
+        *,
+        descriptor_offset_bytes: int,
+        writable: bool,
+    ) -> None:
+        """Join extents.
+
+        Args:
+            raw: the file with the descriptor.
+            descriptor: what it says.
+            extents: in the order of the descriptor.
+            descriptor_offset_bytes: where in `raw` the descriptor's text starts.
+            writable: whether changes are allowed.
+        """
+        self.name = raw.name
+        self.descriptor = descriptor
+        self._raw = raw
+        self._extents = list(extents)
+        self._size_bytes = sum(extent.size_bytes for extent in extents)
+        self._descriptor_offset_bytes = descriptor_offset_bytes
+        self._writable = writable
+        self._is_begun = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the disk."""
+        return self._size_bytes
+
+    @property
+    def subformat(self) -> str:
+        """The kind, as the descriptor says it: `monolithicSparse`, `monolithicFlat`, `vmfs`."""
+        return self.descriptor.create_type or "monolithicSparse"
+
+    @property
+    def file_size_bytes(self) -> int:
+        """Size of all its files."""
+        files = {id(raw): raw for raw in (self._raw, *(extent.raw for extent in self._extents))}
+        return sum(raw.size_bytes for raw in files.values())
+
+    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
+        """Fill the whole buffer."""
+        view = byte_view(buffer)
+        self._check(offset_bytes, len(view))
+        for extent, at, start, stop in self._pieces(offset_bytes, len(view)):
+            extent.read_into(at, view[start:stop])
+
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        """Put `data` at `offset_bytes`; what is new is safe from a power cut after `flush`."""
+        view = byte_view(data)
+        self._check(offset_bytes, len(view))
+        self._begin()
+        for extent, at, start, stop in self._pieces(offset_bytes, len(view)):
+            extent.write(at, view[start:stop])
+
+    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
+        """Zero a range, giving its space back to the host."""
+        self._check(offset_bytes, length_bytes)
+        self._begin()
+        for extent, at, start, stop in self._pieces(offset_bytes, length_bytes):
+            extent.discard(at, stop - start)
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+        if self._is_begun:
+            for extent in self._extents:
+                extent.flush()
+
+    def extents(self) -> Iterator[Run]:
+        """Runs of data and holes over the whole disk."""
+        return merge_extents(self._runs())
+
+    def seal(self) -> None:
+        """Write everything and mark the disk as closed; it stays open, for further changes too."""
+        for extent in self._extents:
+            extent.seal()
+        self._is_begun = False
+
+    def close(self) -> None:
+        """Seal the disk when it was changed, and close its files."""
+        try:
+            if self._is_begun:
+                self.seal()
+        finally:
+            self._is_begun = False
+            for extent in self._extents:
+                extent.close()
+            self._raw.close()
+
+    def _begin(self) -> None:
+        if self._is_begun:
+            return
+        if not self._writable:
+            raise DeviceError("it was opened read-only", where=self.name)
+        for extent in self._extents:
+            extent.begin()
+        self._change_cid()
+        self._is_begun = True
+
+    def _change_cid(self) -> None:
+        """Write another CID over the old one, and nothing else, so that no tear spoils the text."""
+        changed = self.descriptor
+        if changed.cid is None:
+            return
+        while changed.cid in (self.descriptor.cid, 0, NO_PARENT_CID, NO_PARENT_CID - 1):
+            changed = self.descriptor.with_cid(secrets.randbits(32))
+        before, after = self.descriptor.encode(), changed.encode()
+        start = next(at for at in range(len(before)) if before[at] != after[at])
+        digits = after[start : start + 8]
+        self._raw.write(self._descriptor_offset_bytes + start, digits)
+        self.descriptor = changed
+
+    def _pieces(
+        self, offset_bytes: int, length_bytes: int
+    ) -> Iterator[tuple[SparseExtent | FlatExtent, int, int, int]]:
+        """Cut a range at the extents' borders: extent, start in it, start and stop in the range."""
+        first = 0
+        end = offset_bytes + length_bytes
+        for extent in self._extents:
+            start, stop = max(offset_bytes, first), min(end, first + extent.size_bytes)
+            if start < stop:
+                yield extent, start - first, start - offset_bytes, stop - offset_bytes
+            first += extent.size_bytes
+
+    def _runs(self) -> Iterator[Run]:
+        first = 0
+        for extent in self._extents:
+            for run in extent.extents():
+                yield Run(first + run.offset_bytes, run.length_bytes, run.is_data)
+            first += extent.size_bytes

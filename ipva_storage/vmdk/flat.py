@@ -1,0 +1,68 @@
+"""A flat extent: a plain run of a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipva_storage.device import SliceDevice
+from ipva_storage.errors import VmdkError
+from ipva_storage.units import SECTOR_BYTES
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from ipva_storage.device import BlockDevice
+    from ipva_storage.vmdk.descriptor import ExtentLine
+
+FLAT_KINDS = ("FLAT", "VMFS")
+"""Words for a flat extent in a file: hosted products, and ESX. Source: Virtual Disk Format 5.0."""
+
+
+class FlatExtent(SliceDevice):
+    """The part of `raw` that an extent line names. Closing it closes the file."""
+
+    def __init__(self, raw: BlockDevice, line: ExtentLine) -> None:
+        """Show the part.
+
+        Raises:
+            VmdkError: the file ends before the extent does.
+        """
+        offset_bytes = line.offset_sectors * SECTOR_BYTES
+        if offset_bytes + line.size_bytes > raw.size_bytes:
+            raise VmdkError(
+                f"the file has {raw.size_bytes} bytes, its descriptor says "
+                f"{offset_bytes + line.size_bytes}",
+                where=raw.name,
+                remedy="the file was cut; copy it again or restore it from a backup",
+            )
+        super().__init__(raw, offset_bytes, line.size_bytes)
+        self.raw = raw
+        self._is_writable = line.access == "RW"
+
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        """Put `data` at `offset_bytes`.
+
+        Raises:
+            VmdkError: the descriptor forbids writing to this extent.
+        """
+        self._check_access()
+        super().write(offset_bytes, data)
+
+    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
+        """Zero a range, giving its space back to the host."""
+        self._check_access()
+        super().discard(offset_bytes, length_bytes)
+
+    def begin(self) -> None:
+        """Nothing to mark: a flat extent has no header."""
+
+    def seal(self) -> None:
+        """Nothing to mark."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.raw.close()
+
+    def _check_access(self) -> None:
+        if not self._is_writable:
+            raise VmdkError("its descriptor makes this extent read-only", where=self.name)

@@ -1,0 +1,150 @@
+"""The header of a sparse extent: read it, and say what forbids using it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.device import read
+from ipva_storage.errors import VmdkError
+from ipva_storage.units import MIB, SECTOR_BYTES, TIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device import BlockDevice
+
+SPARSE_MAGIC: Final = b"KDMV"
+"""The same as in `ipva_formats.vmdk`, here so that a look at four bytes costs no import."""
+
+GRAIN_SECTORS_RANGE: Final = range(8, 2049)
+"""Sectors in a grain: powers of two in this range.
+
+Source: Virtual Disk Format 5.0: "must be a power of 2 and greater than 8 (4KB)"; the upper end
+bounds memory. Confidence: stated, chosen.
+"""
+
+GTES_PER_GT_MAX: Final = 512
+"""Entries in a grain table. Source: Virtual Disk Format 5.0 ("is 512"); qemu refuses more."""
+
+CAPACITY_MAX_BYTES: Final = 64 * TIB
+"""The largest disk. Source: VMware's maximum is 62 TB. Confidence: stated, rounded up."""
+
+DIRECTORY_MAX_ENTRIES: Final = 4 * MIB
+"""The longest grain directory read, 16 MiB of memory. Confidence: chosen (qemu: 32 Mi entries)."""
+
+DESCRIPTOR_MAX_BYTES: Final = MIB
+"""The longest descriptor read. Source: qemu block/vmdk.c. Confidence: chosen, as there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SparseHeader:
+    """The fields of `ipva_formats.vmdk.SPARSE_HEADER`, and what follows from them."""
+
+    version: int
+    flags: int
+    capacity_sectors: int
+    grain_sectors: int
+    descriptor_offset_sectors: int
+    descriptor_sectors: int
+    gtes_per_gt: int
+    rgd_offset_sectors: int
+    gd_offset_sectors: int
+    overhead_sectors: int
+    unclean_shutdown: int
+    newlines: bytes
+    compress_algorithm: int
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Size of the disk in it."""
+        return self.capacity_sectors * SECTOR_BYTES
+
+    @property
+    def grain_bytes(self) -> int:
+        """Size of a grain."""
+        return self.grain_sectors * SECTOR_BYTES
+
+    @property
+    def grain_count(self) -> int:
+        """Grains of the disk; the last may be cut by its end."""
+        return -(-self.capacity_sectors // self.grain_sectors)
+
+    @property
+    def table_count(self) -> int:
+        """Grain tables, which is entries of a grain directory."""
+        return -(-self.grain_count // self.gtes_per_gt)
+
+    @property
+    def table_sectors(self) -> int:
+        """Sectors that a grain table takes."""
+        return -(-self.gtes_per_gt * 4 // SECTOR_BYTES)
+
+    @property
+    def has_redundant(self) -> bool:
+        """Whether a second grain directory is said to exist."""
+        return bool(self.flags & 2) and self.rgd_offset_sectors != 0
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether grains are compressed or the directory is at the end: a stream-optimized file."""
+        return bool(self.flags >> 16 & 3) or self.compress_algorithm != 0 or self.is_gd_at_end
+
+    @property
+    def is_gd_at_end(self) -> bool:
+        """Whether the grain directory is said by the footer."""
+        return self.gd_offset_sectors == 0xFFFF_FFFF_FFFF_FFFF
+
+
+def read_header(raw: BlockDevice) -> SparseHeader:
+    """The header at the start of a sparse extent, whatever its values.
+
+    Raises:
+        VmdkError: there is no such header.
+    """
+    from ipva_formats.vmdk import SPARSE_HEADER
+
+    size_bytes = SPARSE_HEADER.sizeof()
+    if raw.size_bytes < size_bytes or read(raw, 0, 4) != SPARSE_MAGIC:
+        raise VmdkError("there is no sparse extent header", where=raw.name, offset_bytes=0)
+    fields = SPARSE_HEADER.parse(read(raw, 0, size_bytes))
+    names = [field.name for field in dataclasses.fields(SparseHeader)]
+    return SparseHeader(**{name: fields[name] for name in names})
+
+
+def header_problems(header: SparseHeader, file_size_bytes: int) -> Iterator[tuple[int, str]]:
+    """What makes a header unusable: where in the header, and a sentence.
+
+    Every count that memory or loops depend on is bounded here.
+    """
+    if not 1 <= header.version <= 3:
+        yield 4, f"version {header.version} is unknown"
+    grain = header.grain_sectors
+    if grain not in GRAIN_SECTORS_RANGE or grain & (grain - 1):
+        yield 20, f"a grain of {grain} sectors is none (a power of two from 8 to 2048)"
+        return
+    if not 1 <= header.gtes_per_gt <= GTES_PER_GT_MAX:
+        yield 44, f"{header.gtes_per_gt} entries in a grain table are impossible (1 to 512)"
+        return
+    if not 1 <= header.capacity_bytes <= CAPACITY_MAX_BYTES:
+        yield 12, f"a capacity of {header.capacity_sectors} sectors is impossible"
+        return
+    if header.table_count > DIRECTORY_MAX_ENTRIES:
+        yield 12, f"{header.table_count} grain tables are too many"
+    if header.overhead_sectors * SECTOR_BYTES > file_size_bytes:
+        yield 64, f"the file ends within its metadata of {header.overhead_sectors} sectors"
+
+
+def check_usable(header: SparseHeader, raw: BlockDevice) -> None:
+    """Refuse a header that cannot be used.
+
+    Raises:
+        VmdkError: with the first of `header_problems`.
+    """
+    for offset_bytes, problem in header_problems(header, raw.size_bytes):
+        raise VmdkError(
+            f"its header is damaged or foreign: {problem}",
+            where=raw.name,
+            offset_bytes=offset_bytes,
+            remedy="restore it from a backup",
+        )
