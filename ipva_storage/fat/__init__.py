@@ -1,1 +1,85 @@
-"""FAT volumes on block devices."""
+"""FAT volumes on block devices: format, list, read, write, delete, check; and partition tables.
+
+Finding volumes and opening one read the boot sector only; NumPy comes with the first look at a
+table or folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipva_storage.fat import geometry as _geometry
+from ipva_storage.fat import partitions
+from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
+from ipva_storage.fat.partitions import Volume, check_table, find_volumes, first_fat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device import BlockDevice
+    from ipva_storage.fat.records import FatEntry
+    from ipva_storage.fat.volume import FatVolume
+    from ipva_storage.findings import Finding
+
+__all__ = [
+    "FatEntry",
+    "FatVolume",
+    "Volume",
+    "check",
+    "check_table",
+    "find_volumes",
+    "first_fat",
+    "format",
+    "open",
+    "open_first",
+    "partitions",
+]
+
+
+def open(device: BlockDevice, *, code_page: str = "cp437") -> FatVolume:  # noqa: A001
+    """Open the volume that a device is.
+
+    Args:
+        device: the volume, not the disk; it stays the caller's to close.
+        code_page: Python's name for the code page of short names.
+
+    Raises:
+        FatError: it is no FAT volume, or its boot sector cannot be believed.
+    """
+    found = _geometry.parse(device)
+    from ipva_storage.fat.volume import FatVolume
+
+    return FatVolume(device, found, code_page=code_page)
+
+
+def open_first(device: BlockDevice, *, code_page: str = "cp437") -> FatVolume:
+    """Open the first FAT volume of a disk, partitioned or not.
+
+    Raises:
+        FatError: there is none; the text says what to do.
+    """
+    return open(first_fat(device), code_page=code_page)
+
+
+def check(device: BlockDevice) -> Iterator[Finding]:
+    """What is wrong with a volume; it is only read. The device is the volume, not the disk.
+
+    Raises:
+        DeviceError: the medium cannot be read.
+    """
+    from ipva_storage.fat.check import check as run
+
+    return run(device)
+
+
+def __getattr__(name: str) -> object:
+    """Import `FatVolume` and `FatEntry`, which bring NumPy, when they are first named."""
+    if name == "FatVolume":
+        from ipva_storage.fat.volume import FatVolume
+
+        return FatVolume
+    if name == "FatEntry":
+        from ipva_storage.fat.records import FatEntry
+
+        return FatEntry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,189 @@
+"""Folder records read whole: which are free, short, long, and which belong together.
+
+Vectorised; only making an entry for each live file is a loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - a dataclass field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ipva_formats import dtype_of
+from ipva_formats import fat as layout
+from ipva_storage.fat import clock, names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+DOT: Final = b".".ljust(11)
+DOT_DOT: Final = b"..".ljust(11)
+_ENTRY: Final = dtype_of(layout.ENTRY)
+_LONG: Final = dtype_of(layout.LONG_ENTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class FatEntry:
+    """A file or folder, as its records tell it."""
+
+    name: str
+    """The long name, or the short one where there is no valid long one."""
+    short_name: str
+    """As `BASE.EXT`, in upper case as on disk."""
+    size_bytes: int
+    modified: datetime
+    """Local wall clock, to 2 s."""
+    is_dir: bool
+    attributes: int
+    first_cluster: int
+    is_deleted: bool = False
+
+
+@dataclass(slots=True)
+class Slot:
+    """An entry and the records it is kept in."""
+
+    entry: FatEntry
+    short: bytes
+    """The 11 bytes on disk."""
+    first_record: int
+    record_count: int
+    """Long-name records and the short one, which is the last."""
+
+    @property
+    def short_record(self) -> int:
+        """Index of the short record."""
+        return self.first_record + self.record_count - 1
+
+
+@dataclass(slots=True)
+class Records:
+    """The records of one folder, sorted out. Arrays have one element a record up to the end."""
+
+    table: npt.NDArray[Any]
+    """The records as `ENTRY`."""
+    is_long: npt.NDArray[np.bool_]
+    is_label: npt.NDArray[np.bool_]
+    is_short: npt.NDArray[np.bool_]
+    is_orphan: npt.NDArray[np.bool_]
+    """Long-name records that belong to no short one."""
+    long_count: npt.NDArray[np.int64]
+    """At a short record: how many long-name records before it make its name."""
+
+    @property
+    def end(self) -> int:
+        """Index of the first record that was never used, or how many there are."""
+        return len(self.table)
+
+
+def parse(raw: bytes | bytearray) -> Records:
+    """Sort the records of a folder out.
+
+    Args:
+        raw: the folder's clusters, one after the other; whole records.
+    """
+    content = bytes(raw)
+    whole = np.frombuffer(content, _ENTRY)
+    heads = np.frombuffer(content, np.uint8)[:: layout.ENTRY_BYTES]
+    ends = np.flatnonzero(heads == layout.MARK_END)
+    end = int(ends[0]) if len(ends) else len(whole)
+    table, heads = whole[:end], heads[:end]
+    is_live = heads != layout.MARK_DELETED
+    attributes = table["attributes"]
+    has_long_mark = (attributes & layout.ATTRIBUTE_LONG_NAME_MASK) == layout.ATTRIBUTE_LONG_NAME
+    is_long = is_live & has_long_mark
+    is_label = is_live & ~has_long_mark & ((attributes & layout.ATTRIBUTE_LABEL) != 0)
+    is_short = is_live & ~is_long & ~is_label
+    long_count, is_used = _match_long(table, is_long, is_short)
+    return Records(table, is_long, is_label, is_short, is_long & ~is_used, long_count)
+
+
+def checksums(table: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The name checksum of every record at once; shape (n,)."""
+    columns = np.ascontiguousarray(table["name"]).view(np.uint8).reshape(-1, 11)
+    total: npt.NDArray[np.uint8] = np.zeros(len(table), np.uint8)
+    for column in columns.T:
+        total = ((total >> 1 | (total & 1) << 7) + column).astype(np.uint8)
+    return total
+
+
+def _match_long(
+    table: npt.NDArray[Any], is_long: npt.NDArray[np.bool_], is_short: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """How many long-name records each short record owns, and which those are.
+
+    Of the long records before a short one, those count whose ordinal is their distance to it and
+    whose checksum is its own, without a gap up to the one marked as the last.
+    """
+    count = len(table)
+    lengths = np.zeros(count, np.int64)
+    used = np.zeros(count, np.bool_)
+    longs = np.flatnonzero(is_long)
+    others = np.flatnonzero(~is_long)
+    if not len(longs) or not len(others):
+        return lengths, used
+    after = np.searchsorted(others, longs)
+    longs, after = longs[after < len(others)], after[after < len(others)]
+    owner = others[after]
+    records = table.view(_LONG)[longs]
+    distance = owner - longs
+    fits = (
+        is_short[owner]
+        & ((records["ordinal"] & layout.LONG_ORDINAL_MASK) == distance)
+        & (records["checksum"] == checksums(table)[owner])
+    )
+    is_last = fits & ((records["ordinal"] & layout.LONG_LAST) != 0)
+    lengths[owner[is_last]] = distance[is_last]
+    within = fits & (distance <= lengths[owner])
+    complete = np.bincount(owner[within], minlength=count) == lengths
+    lengths[~complete] = 0
+    used[longs[distance <= lengths[owner]]] = True
+    return lengths, used
+
+
+def slots(records: Records, *, is_fat32: bool, code_page: str) -> Iterator[Slot]:
+    """The files and folders among the records, in order, without `.` and `..`."""
+    at = np.flatnonzero(records.is_short)
+    if not len(at):
+        return
+    rows = records.table[at].tolist()
+    units = _name_units(records.table)
+    for index, count, row in zip(at.tolist(), records.long_count[at].tolist(), rows, strict=True):
+        short = row[0]
+        if short in (DOT, DOT_DOT):
+            continue
+        long_name = _long_name(units, index, count) if count else ""
+        entry = _entry(row, long_name, is_fat32=is_fat32, code_page=code_page)
+        yield Slot(entry, short, index - count, count + 1)
+
+
+def _name_units(table: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """The UTF-16 units every record would hold as a long-name record; shape (n, 13)."""
+    longs = table.view(_LONG)
+    return np.concatenate([longs["units_1"], longs["units_2"], longs["units_3"]], axis=1)
+
+
+def _long_name(units: npt.NDArray[np.uint16], short_record: int, count: int) -> str:
+    """The long name before a short record, or nothing where it is none that could be used."""
+    raw = units[short_record - count : short_record][::-1].astype("<u2").tobytes()
+    name = raw.decode("utf-16-le", "surrogatepass").split("\0", 1)[0]
+    return "" if name in (".", "..") or "/" in name else name
+
+
+def _entry(row: tuple[Any, ...], long_name: str, *, is_fat32: bool, code_page: str) -> FatEntry:
+    short, attributes, case_flags, _, _, _, _, high, time, date, low, content_bytes = row
+    shown = names.show_short(short, case_flags, code_page).replace("/", "_") or "_"
+    is_dir = bool(attributes & layout.ATTRIBUTE_FOLDER)
+    return FatEntry(
+        name=long_name or shown,
+        short_name=names.show_short(short, 0, code_page),
+        size_bytes=0 if is_dir else content_bytes,
+        modified=clock.decode(date, time),
+        is_dir=is_dir,
+        attributes=attributes,
+        first_cluster=(high << 16 | low) if is_fat32 else low,
+    )
