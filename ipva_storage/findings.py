@@ -97,6 +97,18 @@ CATALOGUE: Final[dict[str, Kind]] = {
     # -- partition table ----------------------------------------------------------------------
     # -- fat ----------------------------------------------------------------------------------
     # -- flash --------------------------------------------------------------------------------
+    "FLASH001": Kind(_W, "clean marker unreadable", "the segment's erase count is lost, no data"),
+    "FLASH002": Kind(_W, "open header unreadable", "its records are read all the same"),
+    "FLASH003": Kind(_W, "seal header unreadable", "mounting takes longer; no data is lost"),
+    "FLASH004": Kind(_E, "entry table does not match its seal", "entries may be lost"),
+    "FLASH005": Kind(_E, "entry unreadable", "an object or its newest version is lost"),
+    "FLASH006": Kind(_E, "object bytes damaged", "an object or its newest version is lost"),
+    "FLASH007": Kind(_E, "large object incomplete", "an object or its newest version is lost"),
+    "FLASH008": Kind(_I, "reclaim interrupted", "the next start finishes it; nothing is lost"),
+    "FLASH009": Kind(_I, "batch without commit", "it counts as never written, as promised"),
+    "FLASH010": Kind(_I, "last write cut off", "it was never acknowledged; nothing is lost"),
+    "FLASH011": Kind(_E, "flash layout unknown", "it is not a flash directory of this toolkit"),
+    "FLASH012": Kind(_I, "segment with unreadable content", "it is free, and erased before use"),
     # -- dump ---------------------------------------------------------------------------------
     "DUMP001": Kind(
         _E,
