@@ -168,6 +168,11 @@ class VmxFile:
         return self.get(NIC_KEY)
 
     @property
+    def has_nic(self) -> bool:
+        """Whether the first network card is there, which it is unless the file says not."""
+        return _is_true(self.get("ethernet0.present"), default=True)
+
+    @property
     def has_pseudo_perfctr(self) -> bool:
         """Whether `monitor_control.pseudo_perfctr` is TRUE, without which the clock stands."""
         return _is_true(self.get(PERFCTR_KEY), default=False)

@@ -37,13 +37,22 @@ CHECKSUM_WRONG: Final = f"checksum wrong! {LOAD_FAILED}"
 
 
 class BootError(FirmwareError):
-    """The firmware does not load.
+    """The appliance stops while it boots.
 
     Attributes:
-        console: what the appliance's console shows, to the character.
+        console: what its console shows, to the character.
     """
 
-    console: str = LOAD_FAILED
+    def __init__(
+        self,
+        message: str,
+        *,
+        console: str = LOAD_FAILED,
+        where: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.console = console
 
 
 def load(device: BlockDevice) -> Firmware:
@@ -59,18 +68,13 @@ def load(device: BlockDevice) -> Firmware:
     try:
         return parse_firmware(read_image(device))
     except IpvaError as error:
-        is_checksum = isinstance(error, ChecksumError)
-        raise _boot_error(device, error, CHECKSUM_WRONG if is_checksum else LOAD_FAILED) from error
-
-
-def _boot_error(device: BlockDevice, error: IpvaError, console: str) -> BootError:
-    raised = BootError(
-        f"{console} ({error.message})",
-        where=device.name,
-        remedy="put a whole ipva.bin on the boot disk, or replace the disk",
-    )
-    raised.console = console
-    return raised
+        console = CHECKSUM_WRONG if isinstance(error, ChecksumError) else LOAD_FAILED
+        raise BootError(
+            f"{console} ({error.message})",
+            console=console,
+            where=device.name,
+            remedy="put a whole ipva.bin on the boot disk, or replace the disk",
+        ) from error
 
 
 def read_image(device: BlockDevice) -> bytes:

@@ -112,6 +112,6 @@ def test_values_that_do_not_fit_are_refused(version: str, build: int) -> None:
 
 def test_a_boot_error_keeps_its_console_text_across_processes() -> None:
     """The console text survives pickling, as it must in a process pool."""
-    error = boot.BootError("x")
-    error.console = "checksum wrong! Loading failed for image=IPVA    BIN"
-    assert pickle.loads(pickle.dumps(error)).console == error.console
+    text = "checksum wrong! Loading failed for image=IPVA    BIN"
+    again = pickle.loads(pickle.dumps(boot.BootError("x", console=text, where="hd-boot.vmdk")))
+    assert (again.console, again.where, again.message) == (text, "hd-boot.vmdk", "x")
