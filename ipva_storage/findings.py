@@ -95,7 +95,32 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "VMDK019": Kind(_W, "grain behind the end of the disk", "it takes space and is never read"),
     "VMDK020": Kind(_E, "grain tables overlap", "parts of the disk show the same data"),
     # -- partition table ----------------------------------------------------------------------
+    "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
+    "PART002": Kind(_E, "partitions overlap", "writing to one destroys the other"),
+    "PART003": Kind(_I, "partition holds no FAT volume", "it has to be formatted before use"),
+    "PART004": Kind(_W, "more than one active partition", "which one starts is left to chance"),
     # -- fat ----------------------------------------------------------------------------------
+    "FAT001": Kind(_E, "boot sector unusable", "the volume does not open"),
+    "FAT002": Kind(_I, "boot sector unusual", "some systems may read another type of FAT"),
+    "FAT003": Kind(_W, "backup boot sector differs", "it is of no use when the first one is lost"),
+    "FAT004": Kind(_W, "first table entry wrong", "some systems do not open the volume"),
+    "FAT005": Kind(_W, "copies of the table differ", "one is wrong; systems may read either"),
+    "FAT006": Kind(_E, "chain broken", "the rest of the file or folder is lost"),
+    "FAT007": Kind(_E, "chain too short", "the end of the file is lost"),
+    "FAT008": Kind(_W, "chain too long", "space is taken that belongs to no content"),
+    "FAT009": Kind(_E, "chain runs in a ring", "what follows in the file or folder is lost"),
+    "FAT010": Kind(_E, "clusters shared", "writing one file changes another"),
+    "FAT011": Kind(_W, "lost clusters", "space is taken that belongs to no file"),
+    "FAT012": Kind(_E, "bad first cluster", "the content of the file or folder is lost"),
+    "FAT013": Kind(_W, "“.” or “..” wrong", "some systems go astray in the folder"),
+    "FAT014": Kind(_W, "invalid name", "the file cannot be reached everywhere"),
+    "FAT015": Kind(_W, "name used twice", "only the first of the files can be reached"),
+    "FAT016": Kind(_W, "long name without its file", "it takes room in the folder"),
+    "FAT017": Kind(_W, "labels differ", "systems show different names for the volume"),
+    "FAT018": Kind(_W, "free-space summary wrong", "systems show a wrong amount of free space"),
+    "FAT019": Kind(_W, "not cleanly closed", "what was written last may be incomplete"),
+    "FAT020": Kind(_E, "volume longer than its device", "files at the end are lost"),
+    "FAT021": Kind(_I, "not everything checked", "there is more than the check looks at"),
     # -- flash --------------------------------------------------------------------------------
     "FLASH001": Kind(_W, "clean marker unreadable", "the segment's erase count is lost, no data"),
     "FLASH002": Kind(_W, "open header unreadable", "its records are read all the same"),
@@ -118,9 +143,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "DUMP002": Kind(
         _W, "one of the two superblocks is damaged", "works; the next crash record mends it"
     ),
-    "DUMP003": Kind(
-        _I, "the superblocks differ", "the power went during a write; nothing is lost"
-    ),
+    "DUMP003": Kind(_I, "the superblocks differ", "the power went during a write; nothing is lost"),
     "DUMP004": Kind(_I, "the dump disk was never used", "nothing to do"),
     "DUMP005": Kind(_E, "the text of a crash record is damaged", "this record cannot be trusted"),
     "DUMP006": Kind(
@@ -138,5 +161,19 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "BOOT004": Kind(_E, "the firmware is damaged", "the appliance does not boot: checksum wrong!"),
     # -- appliance and doctor -----------------------------------------------------------------
+    "VM001": Kind(_E, "a disk cannot be opened", "the appliance does not boot"),
+    "VM002": Kind(_E, "the RAM size is unusable", "the appliance does not start"),
+    "VM003": Kind(_I, "more than 3 GiB of RAM", "the rest is left unused"),
+    "VM004": Kind(
+        _E, "the network card has no driver", "the appliance does not boot: NIC unavailable!"
+    ),
+    "VM005": Kind(
+        _E, "the performance counter is off", "the appliance stops: perfcounter-not enabled!!!"
+    ),
+    "VM006": Kind(_E, "the RAM is too small for what is stored", "the next boot loses objects"),
+    "VM007": Kind(_I, "crash dumps are waiting", "read them before newer ones replace them"),
+    "VM008": Kind(
+        _I, "the CompactFlash volume is smaller than its disk", "the rest of the disk is unused"
+    ),
 }
 """Every code there is, by room, in order."""

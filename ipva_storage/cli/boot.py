@@ -34,6 +34,7 @@ def command(
       ipva boot demo --ram 192
     """
     from ipva_storage import appliance
+    from ipva_storage.appliance.power import printable
 
     result = appliance.boot(targets.open_vm(vm), ram_bytes=ram_bytes, dry_run=dry_run)
     if as_json:
@@ -45,7 +46,7 @@ def command(
                 "ram": result.ram_bytes,
                 "dram": result.dram_bytes,
                 "segments": result.segments,
-                "lost": [output.printable(key) for key in result.lost],
+                "lost": [printable(key) for key in result.lost],
             }
         )
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -90,7 +90,7 @@ def show(vm: str, sequence: int | None, as_json: bool) -> None:
 @click.option("--kind", default="trap", show_default=True, help="What happened, in a word.")
 @output.dry_run_option
 @output.json_option
-def add(vm: str, file: click.utils.LazyFile, kind: str, dry_run: bool, as_json: bool) -> None:
+def add(vm: str, file: BinaryIO, kind: str, dry_run: bool, as_json: bool) -> None:
     """Add a crash dump with the text of FILE (or of standard input).
 
     \b

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipva_storage.flash import FlashDirectory
 
 
-def disk(device: BlockDevice) -> dict[str, Any]:
+def disk(device: BlockDevice, *, segment_limit: int | None = None) -> dict[str, Any]:
     """Facts of a disk: format, sizes, volumes, and the store it holds, if one is recognised."""
     return {
         "kind": "disk",
@@ -22,11 +22,11 @@ def disk(device: BlockDevice) -> dict[str, Any]:
         "format": getattr(device, "subformat", "raw"),
         "virtual_size": device.size_bytes,
         "file_size": getattr(device, "file_size_bytes", device.size_bytes),
-        **content(device),
+        **content(device, segment_limit),
     }
 
 
-def content(device: BlockDevice) -> dict[str, Any]:
+def content(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
     """What is on a disk: `volumes`, and `flash` or `dumps` where it is one of ours."""
     from ipva_storage import dump, flash
 
@@ -34,7 +34,7 @@ def content(device: BlockDevice) -> dict[str, Any]:
     if facts["volumes"]:
         return facts
     if flash.identify(device):
-        facts["flash"] = flash_use(device)
+        facts["flash"] = flash_use(device, segment_limit)
     elif dump.identify(device):
         records = dump.open(device).records()
         facts["dumps"] = {"count": len(records), "size": sum(each.size_bytes for each in records)}
@@ -67,11 +67,12 @@ def volumes(device: BlockDevice) -> list[dict[str, Any]]:
     return found
 
 
-def flash_use(device: BlockDevice) -> dict[str, Any]:
+def flash_use(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
     """How full a flash directory is, read without writing."""
     from ipva_storage import flash
 
-    return directory_use(flash.open(flash.NorDevice(device), read_only=True))
+    nor = flash.NorDevice(device)
+    return directory_use(flash.open(nor, segment_limit=segment_limit, read_only=True))
 
 
 def directory_use(directory: FlashDirectory) -> dict[str, Any]:

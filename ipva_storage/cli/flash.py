@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -86,8 +86,10 @@ def list_objects(vm: str, as_json: bool) -> None:
     Example:
       ipva flash ls demo
     """
+    from ipva_storage.appliance.power import printable
+
     with open_directory(vm) as directory:
-        rows = [(output.printable(key), len(value)) for key, value in sorted(directory.items())]
+        rows = [(printable(key), len(value)) for key, value in sorted(directory.items())]
     if as_json:
         output.document([{"name": name, "size": size} for name, size in rows])
     else:
@@ -132,7 +134,7 @@ def get(vm: str, name: str, out: str, force: bool) -> None:
 def put(
     vm: str,
     name: str,
-    file: click.utils.LazyFile | None,
+    file: BinaryIO | None,
     value: str | None,
     dry_run: bool,
     as_json: bool,
@@ -148,7 +150,7 @@ def put(
     if value is not None:
         content = value.encode()
     else:
-        source = file or click.get_binary_stream("stdin")
+        source = sys.stdin.buffer if file is None else file
         content = source.read(VALUE_LIMIT_BYTES + 1)
         if len(content) > VALUE_LIMIT_BYTES:
             raise UsageError(f"the object is larger than {format_size(VALUE_LIMIT_BYTES)}")
@@ -204,12 +206,13 @@ def plan(context: click.Context, vm: str, ram_bytes: int, as_json: bool) -> None
       ipva flash plan demo --ram 20
     """
     from ipva_storage import flash
+    from ipva_storage.appliance.power import printable
 
     segment_count = flash.DEFAULT_RULE.segment_count(ram_bytes)
     with open_directory(vm) as directory:
         shrink = directory.plan(segment_count)
     minimum = flash.DEFAULT_RULE.minimum_ram_bytes(shrink.needed_segment_count)
-    lost = [output.printable(key) for key in shrink.lost]
+    lost = [printable(key) for key in shrink.lost]
     if as_json:
         output.document(
             {

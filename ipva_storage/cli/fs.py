@@ -14,6 +14,7 @@ from ipva_storage.units import format_size
 
 if TYPE_CHECKING:
     from ipva_storage.fat import FatEntry
+    from ipva_storage.findings import Finding
 
 
 @click.group("fs", short_help="files on FAT disks")
@@ -192,7 +193,7 @@ def check(context: click.Context, disk: str, as_json: bool) -> None:
     from ipva_storage.device import SliceDevice
 
     with targets.open_disk(disk) as device:
-        findings = []
+        findings: list[Finding] = []
         for volume in fat.find_volumes(device):
             part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
             findings += fat.check(part)

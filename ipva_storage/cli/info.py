@@ -67,16 +67,16 @@ def machine(vm: Appliance) -> dict[str, Any]:
         "vmx": str(vm.folder.path / vm.vmx_name),
         "ram": vm.ram_bytes,
         "segments": segment_count,
-        "disks": [_disk(vm, role) for role in Role],
+        "disks": [_disk(vm, role, segment_count) for role in Role],
     }
 
 
-def _disk(vm: Appliance, role: Role) -> dict[str, Any]:
+def _disk(vm: Appliance, role: Role, segment_limit: int | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"role": str(role), "node": role.node}
     try:
         device = vm.open_disk(role)
         try:
-            return facts | disk_facts.disk(device)
+            return facts | disk_facts.disk(device, segment_limit=segment_limit)
         finally:
             device.close()
     except IpvaError as error:

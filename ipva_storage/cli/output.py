@@ -30,7 +30,7 @@ dry_run_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A size in bytes on the command line."""
 
     name = "SIZE"
@@ -51,12 +51,6 @@ class Size(click.ParamType):
 def document(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2))
-
-
-def printable(name: bytes) -> str:
-    """An object's name as text; bytes that are no UTF-8, and controls, as escapes."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:

@@ -10,6 +10,7 @@ from ipva_storage.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ipva_storage.flash import SegmentRule
@@ -51,7 +52,7 @@ def loss_figure(lost_by_ram_mib: Mapping[int, int], *, object_count: int) -> Fig
     return figure
 
 
-def _axes(title: str):  # type: ignore[no-untyped-def]  # matplotlib is an extra
+def _axes(title: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
