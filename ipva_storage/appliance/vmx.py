@@ -148,6 +148,7 @@ class VmxFile:
 
     @ram_bytes.setter
     def ram_bytes(self, ram_bytes: int) -> None:
+        """Set it, in whole MiB."""
         if ram_bytes <= 0 or ram_bytes % MIB:
             raise UsageError(f"RAM is counted in whole MiB, not in {ram_bytes} bytes")
         self.set(RAM_KEY, str(ram_bytes // MIB))
