@@ -87,43 +87,67 @@ def create(
         DeviceError: the files are there already, or cannot be made.
     """
     _check_arguments(name, size_bytes, subformat, adapter)
-    sector_count = -(-size_bytes // SECTOR_BYTES)
     if subformat == "monolithicSparse":
-        line = f'RW {sector_count} SPARSE "{name}"'
-        descriptor = _descriptor(subformat, line, sector_count, adapter)
         with folder.new_file(name, force=force) as raw:
-            _finish(new_sparse(raw, sector_count, descriptor), fill)
+            _finish(new_sparse(raw, name, size_bytes, adapter=adapter), fill)
         return
     flat_name = f"{name.removesuffix('.vmdk')}-flat.vmdk"
-    line = f'RW {sector_count} FLAT "{flat_name}" 0'
-    descriptor = _descriptor(subformat, line, sector_count, adapter)
+    sector_count = -(-size_bytes // SECTOR_BYTES)
+    descriptor = _descriptor(subformat, f'RW {sector_count} FLAT "{flat_name}" 0', adapter)
     with folder.new_file(name, force=force) as raw, folder.new_file(flat_name, force=force) as flat:
-        _finish(_new_flat(raw, flat, sector_count, descriptor), fill)
+        _finish(_new_flat(raw, flat, descriptor), fill)
 
 
-def new_sparse(raw: BlockDevice, sector_count: int, descriptor: Descriptor) -> VmdkDevice:
+def new_sparse(
+    raw: BlockDevice,
+    name: str,
+    size_bytes: int,
+    *,
+    adapter: str = "ide",
+    grain_sectors: int = GRAIN_SECTORS,
+    gtes_per_gt: int = GTES_PER_GT,
+) -> VmdkDevice:
     """Lay out an empty sparse disk in an empty file, and open it for writing.
 
     Header, descriptor, redundant directory and tables, primary directory and tables, up to the
     next grain.
-    """
-    from ipva_formats.vmdk import FLAG_NEWLINES, FLAG_REDUNDANT, NEWLINES, SPARSE_HEADER
 
-    table_count = -(-sector_count // (GRAIN_SECTORS * GTES_PER_GT))
-    table_sectors = GTES_PER_GT * 4 // SECTOR_BYTES
-    directory_sectors = -(-table_count * 4 // SECTOR_BYTES)
-    copy_sectors = directory_sectors + table_count * table_sectors
+    Args:
+        raw: the file; it belongs to the disk from now on.
+        name: what its extent line calls it.
+        size_bytes: size of the disk; rounded up to whole sectors.
+        adapter: one of `ADAPTERS`.
+        grain_sectors: a power of two, 8 to 2048. VMware reads 128 for certain.
+        gtes_per_gt: entries in a grain table, up to 512. VMware reads 512 for certain.
+    """
+    sector_count = -(-size_bytes // SECTOR_BYTES)
+    descriptor = _descriptor("monolithicSparse", f'RW {sector_count} SPARSE "{name}"', adapter)
+    header = _sparse_header(sector_count, grain_sectors, gtes_per_gt)
+    _write_metadata(raw, header, descriptor)
+    extent = SparseExtent(raw, header, writable=True)
+    return VmdkDevice(
+        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
+    )
+
+
+def _sparse_header(sector_count: int, grain_sectors: int, gtes_per_gt: int) -> SparseHeader:
+    """The header of a disk laid out as VMware and qemu do."""
+    from ipva_formats.vmdk import FLAG_NEWLINES, FLAG_REDUNDANT, NEWLINES
+
+    table_count = -(-sector_count // (grain_sectors * gtes_per_gt))
+    table_sectors = -(-gtes_per_gt * 4 // SECTOR_BYTES)
+    copy_sectors = -(-table_count * 4 // SECTOR_BYTES) + table_count * table_sectors
     rgd_sector = 1 + DESCRIPTOR_SECTORS
     gd_sector = rgd_sector + copy_sectors
-    overhead = -(-(gd_sector + copy_sectors) // GRAIN_SECTORS) * GRAIN_SECTORS
-    header = SparseHeader(
+    overhead = -(-(gd_sector + copy_sectors) // grain_sectors) * grain_sectors
+    return SparseHeader(
         version=1,
         flags=FLAG_NEWLINES | FLAG_REDUNDANT,
         capacity_sectors=sector_count,
-        grain_sectors=GRAIN_SECTORS,
+        grain_sectors=grain_sectors,
         descriptor_offset_sectors=1,
         descriptor_sectors=DESCRIPTOR_SECTORS,
-        gtes_per_gt=GTES_PER_GT,
+        gtes_per_gt=gtes_per_gt,
         rgd_offset_sectors=rgd_sector,
         gd_offset_sectors=gd_sector,
         overhead_sectors=overhead,
@@ -131,28 +155,30 @@ def new_sparse(raw: BlockDevice, sector_count: int, descriptor: Descriptor) -> V
         newlines=NEWLINES,
         compress_algorithm=0,
     )
-    raw.resize(overhead * SECTOR_BYTES)
+
+
+def _write_metadata(raw: BlockDevice, header: SparseHeader, descriptor: Descriptor) -> None:
+    """Header, descriptor, both directories; the tables are zeros of the new file."""
+    from ipva_formats.vmdk import SPARSE_HEADER
+
+    raw.resize(header.overhead_sectors * SECTOR_BYTES)
     fields = {name: getattr(header, name) for name in SparseHeader.__slots__}
     raw.write(0, SPARSE_HEADER.build(fields))
     raw.write(SECTOR_BYTES, descriptor.encode())
-    for directory_sector in (rgd_sector, gd_sector):
-        first = directory_sector + directory_sectors
-        tables = array("I", range(first, first + table_count * table_sectors, table_sectors))
+    step = header.table_sectors
+    for directory_sector in (header.rgd_offset_sectors, header.gd_offset_sectors):
+        first = directory_sector + -(-header.table_count * 4 // SECTOR_BYTES)
+        tables = array("I", range(first, first + header.table_count * step, step))
         raw.write(directory_sector * SECTOR_BYTES, bytes_of(tables))
-    extent = SparseExtent(raw, header, writable=True)
-    return VmdkDevice(
-        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
-    )
 
 
-def _new_flat(
-    raw: BlockDevice, flat: BlockDevice, sector_count: int, descriptor: Descriptor
-) -> VmdkDevice:
-    flat.resize(sector_count * SECTOR_BYTES)
+def _new_flat(raw: BlockDevice, flat: BlockDevice, descriptor: Descriptor) -> VmdkDevice:
+    line = descriptor.extents[0]
+    flat.resize(line.size_bytes)
     text = descriptor.encode()
     raw.resize(len(text))
     raw.write(0, text)
-    extents = [FlatExtent(flat, descriptor.extents[0])]
+    extents = [FlatExtent(flat, line)]
     return VmdkDevice(raw, descriptor, extents, descriptor_offset_bytes=0, writable=True)
 
 
@@ -163,7 +189,8 @@ def _finish(disk: VmdkDevice, fill: Callable[[BlockDevice], None] | None) -> Non
     disk.seal()
 
 
-def _descriptor(subformat: str, extent: str, sector_count: int, adapter: str) -> Descriptor:
+def _descriptor(subformat: str, extent: str, adapter: str) -> Descriptor:
+    sector_count = int(extent.split()[1])
     heads = 16 if adapter == "ide" else 255
     cylinders = sector_count // (heads * 63)
     text = _TEMPLATE.format(
