@@ -67,7 +67,7 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     Raises:
         DeviceError: the medium cannot be read.
     """
-    from ipva_storage.fat.check import check as run
+    from ipva_storage.fat.checking import check as run
 
     return run(device)
 

@@ -53,6 +53,8 @@ class Geometry:
     volume_id: int | None
     label: str | None
     """The label in the boot sector; the root folder's entry outranks it."""
+    boot_label: bytes | None
+    """Its 11 bytes, or None where the boot sector is too old to have one."""
     state: int
     oddities: tuple[str, ...] = field(default=())
     """What is unusual without being wrong."""
@@ -169,6 +171,7 @@ def _measure(boot: Any, boot_32: Any, device_bytes: int, name: str) -> Geometry:
         backup_offset_bytes=_reserved_place(boot_32, boot_32.backup_sector) if is_32 else None,
         volume_id=full.volume_id if full.extended_signature in (0x28, 0x29) else None,
         label=_label(full),
+        boot_label=full.label if full.extended_signature == layout.EXTENDED_SIGNATURE else None,
         state=full.state,
         oddities=tuple(_oddities(full, bits, claimed, count)),
     )
