@@ -183,8 +183,6 @@ class Chain:
         if header is None or header.sequence < self.sequence:
             return None
         wraps = header.offset_bytes < self.at_bytes
-        if wraps and self._has_wrapped:
-            return None
         is_behind_tail = wraps or self._has_wrapped
         tail = self.superblock.tail_offset_bytes
         end = tail if is_behind_tail else self.superblock.ring_end_bytes
