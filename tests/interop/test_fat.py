@@ -1,0 +1,213 @@
+"""FAT volumes against fsck.fat, mkfs.fat and mtools, and against real images."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipva_storage import fat
+from ipva_storage.device import BlockDevice, RawDevice
+from ipva_storage.errors import IpvaError
+from ipva_storage.findings import Severity
+from ipva_storage.units import KIB, MIB
+
+pytestmark = pytest.mark.interop
+Peer = Callable[..., Any]
+
+GOOD = [
+    "dissect.fat/fat12.img.gz",
+    "dissect.fat/fat16.img.gz",
+    "dissect.fat/fat32.img.gz",
+    "node-fat32/fat12.img.gz",
+    "node-fat32/fat16.img.gz",
+    "node-fat32/fat32.img.gz",
+    "pyfatfs/pyfat12.img.gz",
+    "pyfatfs/pyfat16.img.gz",
+    "pyfatfs/pyfat32.img.gz",
+]
+"""Those that fsck.fat calls clean."""
+
+
+def names(count: int) -> list[str]:
+    """Long names of all sorts; mtools has no characters beyond the basic plane."""
+    kinds = ("File with a long name {}.text", "ünïcödé name {}.dat", "UPPER{}.TXT", "lower{}.txt")
+    return [kinds[number % 4].format(number) for number in range(count)]
+
+
+def content(number: int) -> bytes:
+    """The bytes of file `number`, 0 to about 9 KiB."""
+    return random.Random(number).randbytes(number * 37 % 9001)
+
+
+def extract(peer: Peer, image: Path, folder: Path) -> dict[str, bytes]:
+    """All files of an image, by mtools."""
+    folder.mkdir()
+    peer("mcopy", "-s", "-n", "-Q", "-i", image, "::/*", folder)
+    return {
+        "/" + str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def ours(device: BlockDevice) -> dict[str, bytes]:
+    """All files of a volume, by us."""
+    volume = fat.open(device)
+    return {path: volume.read(path) for path, entry in volume.walk() if not entry.is_dir}
+
+
+def serious(device: BlockDevice) -> list[str]:
+    """The codes of errors and warnings."""
+    return [item.code for item in fat.check(device) if item.severity is not Severity.INFO]
+
+
+@pytest.mark.parametrize(
+    ("bits", "size_bytes"), [(12, 8 * MIB), (16, 20 * MIB), (32, 64 * MIB), (None, 600 * MIB)]
+)
+def test_peers_read_what_we_write(
+    tmp_path: Path, peer: Peer, bits: int | None, size_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred files with long names are clean for fsck.fat and identical through mtools."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    image = tmp_path / "volume.img"
+    expected = {}
+    with RawDevice.create(image, size_bytes) as device:
+        fat.format(device, fat_bits=bits, label="Demo")
+        with fat.open(device) as volume, volume.batch():
+            volume.mkdir("/Folder with files")
+            for number, name in enumerate(names(500)):
+                path = f"/Folder with files/{name}"
+                volume.write(path, content(number))
+                expected[path] = content(number)
+    result = peer("fsck.fat", "-n", image)
+    assert result.returncode == 0, result.stdout
+    listing = peer("mdir", "-b", "-i", image, "::/Folder with files").stdout
+    assert sorted(listing.split("\n")[:-1]) == sorted("::" + path for path in expected)
+    assert extract(peer, image, tmp_path / "out") == expected
+    with RawDevice(image) as device:
+        assert serious(device) == []
+
+
+@pytest.mark.parametrize(("bits", "size_bytes"), [(12, 8 * MIB), (16, 20 * MIB), (32, 64 * MIB)])
+def test_we_read_what_peers_write(
+    tmp_path: Path, peer: Peer, bits: int, size_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that mtools puts on a volume of mkfs.fat are identical through us, and stay clean."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    image, source = tmp_path / "volume.img", tmp_path / "in"
+    (source / "Sub folder").mkdir(parents=True)
+    expected = {}
+    for number, name in enumerate(names(200)):
+        (source / "Sub folder" / name).write_bytes(content(number))
+        expected[f"/Sub folder/{name}"] = content(number)
+    with image.open("xb") as file:
+        file.truncate(size_bytes)
+    peer("mkfs.fat", "-F", bits, "-n", "PEER", image, check=True)
+    peer("mcopy", "-s", "-i", image, source / "Sub folder", "::/", check=True)
+    with RawDevice(image, writable=True) as device:
+        assert ours(device) == expected
+        assert serious(device) == []
+        with fat.open(device) as volume:
+            volume.write("/Sub folder/One of ours.txt", b"ours")
+            volume.delete(f"/sub FOLDER/{names(200)[7]}")
+            assert volume.label == "PEER"
+    result = peer("fsck.fat", "-n", image)
+    assert result.returncode == 0, result.stdout
+    expected["/Sub folder/One of ours.txt"] = b"ours"
+    del expected[f"/Sub folder/{names(200)[7]}"]
+    assert extract(peer, image, tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("size_bytes", [64 * KIB, MIB, 9 * MIB, 300 * MIB, 1024 * MIB])
+def test_choices_are_those_of_mkfs(tmp_path: Path, peer: Peer, size_bytes: int) -> None:
+    """Type, cluster and table of a new volume are those that mkfs.fat chooses."""
+    image = tmp_path / "peer.img"
+    with image.open("xb") as file:
+        file.truncate(size_bytes)
+    peer("mkfs.fat", image, check=True)
+    device = RawDevice.create(tmp_path / "ours.img", size_bytes)
+    fat.format(device)
+    with device, RawDevice(image) as theirs:
+        mine, peers = fat.open(device).geometry, fat.open(theirs).geometry
+    assert (mine.fat_bits, mine.cluster_bytes) == (peers.fat_bits, peers.cluster_bytes)
+    assert (mine.fat_bytes, mine.fat_offset_bytes) == (peers.fat_bytes, peers.fat_offset_bytes)
+
+
+@pytest.mark.parametrize("name", [*GOOD, "fatcat/hello-world.img.gz"])
+def test_real_images(shared_images: Path, tmp_path: Path, peer: Peer, name: str) -> None:
+    """Real images list and extract as with mtools."""
+    image = tmp_path / "image"
+    image.write_bytes(gzip.decompress((shared_images / "fat" / name).read_bytes()))
+    with RawDevice(image) as device:
+        assert ours(device) == extract(peer, image, tmp_path / "out")
+        if name in GOOD:
+            assert serious(device) == []
+
+
+def unpack(packed: Path, image: Path) -> None:
+    """Unpack an image; runs of zeros become holes, because some have a gigabyte of them."""
+    with gzip.open(packed) as source, image.open("xb") as target:
+        while chunk := source.read(MIB):
+            if chunk.count(0) == len(chunk):
+                target.seek(len(chunk), 1)
+            else:
+                target.write(chunk)
+        target.truncate(target.tell())
+
+
+BROKEN = [
+    "dosfstools/check-bad_names",
+    "dosfstools/check-chain_to_free_cluster",
+    "dosfstools/check-chain_too_long",
+    "dosfstools/check-circular_chain",
+    "dosfstools/check-dot_entries",
+    "dosfstools/check-fat12_first_cluster",
+    "dosfstools/check-fat32_dos_cln_shut",
+    "dosfstools/check-label-different",
+    "fatcat/directory-loop",
+]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_images(shared_images: Path, tmp_path: Path, name: str) -> None:
+    """A broken image has a finding; looking at it takes no time and no surprise comes of it."""
+    image = tmp_path / "image"
+    unpack(shared_images / "fat-broken" / f"{name}.img.gz", image)
+    with RawDevice(image) as device:
+        started = time.monotonic()
+        assert serious(device)
+        survive(device)
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if name.startswith("dosfstools")])
+def test_mended_images(shared_images: Path, tmp_path: Path, name: str) -> None:
+    """What fsck.fat made of a broken image has no finding."""
+    image = tmp_path / "image"
+    unpack(shared_images / "fat-broken" / f"{name}.fixed.img.gz", image)
+    with RawDevice(image) as device:
+        assert serious(device) == []
+
+
+def survive(device: BlockDevice) -> None:
+    """Do everything that reads; only our own errors may come."""
+    try:
+        list(fat.check(device))
+        volume = fat.open(device)
+        entries = list(volume.walk())
+        assert volume.free_bytes >= 0
+        assert volume.label is None or volume.label
+    except IpvaError:
+        return
+    for path, entry in entries:
+        try:
+            if not entry.is_dir:
+                sum(len(chunk) for chunk in volume.read_chunks(path))
+        except IpvaError:
+            continue
