@@ -55,7 +55,10 @@ def check(context: click.Context, disk: str, as_json: bool) -> None:
 
     path = targets.image_path(disk)
     with RawDevice(path) as raw:
-        findings = list(vmdk.check(raw, Folder(path.parent))) if vmdk.is_vmdk(raw) else []
+        is_vmdk = vmdk.is_vmdk(raw)
+        findings = list(vmdk.check(raw, Folder(path.parent))) if is_vmdk else []
+    if not is_vmdk:  # a raw image has no structure, but an archive or a lost start is refused
+        targets.open_image(path).close()
     errors = sum(found.severity == "error" for found in findings)
     facts: dict[str, Any] = {
         "errors": errors,
