@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ipva_storage import vmdk
 from ipva_storage.device import (
     BlockDevice,
     FaultDevice,
+    Folder,
     MemoryDevice,
     OverlayDevice,
     RawDevice,
@@ -16,6 +18,7 @@ from ipva_storage.device import (
     TraceDevice,
 )
 from ipva_storage.testing.device_contract import DeviceContract
+from ipva_storage.vmdk.create import new_sparse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +102,48 @@ class TestFaultDevice(DeviceContract):
 
     def make(self, content: bytes) -> BlockDevice:
         return FaultDevice(MemoryDevice(content))
+
+
+class TestSparseVmdk(DeviceContract):
+    """A sparse VMDK in memory, with small grains so that they have gaps."""
+
+    def make(self, content: bytes) -> BlockDevice:
+        disk = new_sparse(
+            MemoryDevice(name="disk.vmdk"),
+            "disk.vmdk",
+            len(content),
+            grain_sectors=8,
+            gtes_per_gt=4,
+        )
+        disk.write(0, content)
+        return disk
+
+
+class TestCreatedVmdk(DeviceContract):
+    """A VMDK file as the room makes and opens it."""
+
+    subformat = "monolithicSparse"
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = Folder(tmp_path)
+
+    def make(self, content: bytes) -> BlockDevice:
+        vmdk.create(
+            self.folder,
+            "disk.vmdk",
+            len(content),
+            subformat=self.subformat,
+            fill=lambda disk: disk.write(0, content),
+        )
+        raw = self.folder.open("disk.vmdk", writable=True)
+        return vmdk.open(raw, self.folder, writable=True)
+
+
+class TestFlatVmdk(TestCreatedVmdk):
+    """A flat VMDK: descriptor and content in two files."""
+
+    subformat = "monolithicFlat"
 
 
 class _Owner(TraceDevice):
