@@ -67,7 +67,7 @@ class FlashUsage:
     erase_count_max: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Record:
     """A record that is about to be written."""
 

@@ -74,6 +74,7 @@ def mount(nor: NorDevice, *, read_only: bool) -> Mounted:
     addresses, entries = _join(nor, found)
     doomed = _interrupted(nor, found, addresses, entries)
     if doomed:
+        found.forget(doomed, nor.segment_bytes)
         keep = ~np.isin(addresses // nor.segment_bytes, sorted(doomed))
         addresses, entries = addresses[keep], entries[keep]
         found.tables = [table for table in found.tables if table.segment not in doomed]
@@ -127,9 +128,6 @@ def _interrupted(nor: NorDevice, found: Scan, addresses: Array, entries: Array) 
             named[-1].add(victim)
     doomed = named.get(-1, set()) | _unfinished(nor, found, tables)
     doomed |= {at for at, table in tables.items() if _is_rollback(table, tables, named)}
-    for at in sorted(doomed):
-        message = f"the reclaim of segment {at} was cut off; the next writable open finishes it"
-        found.report("FLASH008", "segment", message, at * nor.segment_bytes)
     doomed |= _duplicates(nor, found, addresses, entries, doomed)
     for at in sorted(set(tables) - doomed):
         if tables[at].header is None:

@@ -111,7 +111,10 @@ class NorDevice:
         image = self.image
         if not self._touched[segment]:
             return True
-        return image.startswith(self._zeros, segment * self.segment_bytes)
+        if not image.startswith(self._zeros, segment * self.segment_bytes):
+            return False
+        self._touched[segment] = 0  # only an erase can change that
+        return True
 
     def is_blank(self, address: int, length_bytes: int) -> bool:
         """Whether a range within one segment reads as 0xFF throughout."""

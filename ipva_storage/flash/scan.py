@@ -63,6 +63,17 @@ class Scan:
         """Note a finding."""
         self.findings.append(Finding(code, structure, message, offset_bytes=offset_bytes))
 
+    def forget(self, doomed: set[int], segment_bytes: int) -> None:
+        """Say of segments that are about to be erased only that, whatever else they look like."""
+        self.findings = [
+            one
+            for one in self.findings
+            if one.offset_bytes is None or one.offset_bytes // segment_bytes not in doomed
+        ]
+        for at in sorted(doomed):
+            message = f"the reclaim of segment {at} was cut off; the next writable open finishes it"
+            self.report("FLASH008", "segment", message, at * segment_bytes)
+
 
 def scan(nor: NorDevice) -> Scan:
     """Read headers and entry tables of all segments.
@@ -76,7 +87,7 @@ def scan(nor: NorDevice) -> Scan:
     for at in range(nor.segment_count):
         if not nor.is_virgin(at):
             ours += _scan_segment(nor, at, result)
-    if result.unknown and not ours:
+    if not ours and any(not _may_be_first_erase(nor, at) for at in result.unknown):
         raise FlashError(
             "its layout is unknown: this is no flash directory of this toolkit",
             where=nor.name,
@@ -88,6 +99,12 @@ def scan(nor: NorDevice) -> Scan:
         result.report("FLASH012", "segment", message, at * nor.segment_bytes)
     _guess_wear(result)
     return result
+
+
+def _may_be_first_erase(nor: NorDevice, at: int) -> bool:
+    """Whether a segment may be what a cut left of the first erase of a new disk."""
+    start = at * nor.segment_bytes
+    return not nor.image[start + ENTRY_BYTES : start + nor.segment_bytes].translate(None, b"\0\xff")
 
 
 def _scan_segment(nor: NorDevice, at: int, result: Scan) -> bool:

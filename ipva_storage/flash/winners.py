@@ -83,27 +83,30 @@ def _committed(rows: Rows, found: Scan) -> Array:
 
 def _pick_singles(rows: Rows, index: Index, found: Scan, picked: Array) -> list[int]:
     """Keys that have one record each."""
-    entries, image = rows.entries[picked], memoryview(rows.nor.image)
-    places = rows.addresses[picked]
-    starts = (places & -rows.nor.segment_bytes) + entries["offset_units"].astype(np.int64) * 4
-    objects = index.objects
-    winners: list[int] = []
-    for row, place, start, length, key_bytes, wanted in zip(
-        picked.tolist(),
-        places.tolist(),
-        starts.tolist(),
-        entries["payload_bytes"].tolist(),
-        entries["key_bytes"].tolist(),
-        entries["payload_crc"].tolist(),
-        strict=True,
-    ):
-        if crc32(image[start : start + length]) != wanted:
-            _report_payload(found, place)
-            continue
-        objects[bytes(image[start : start + key_bytes])] = place
-        winners.append(row)
-    image.release()
+    picked = np.sort(picked)  # in order of address, which the caches like
+    places, starts, stops = _payloads(rows, picked)
+    with memoryview(rows.nor.image) as image:
+        wanted = rows.entries["payload_crc"][picked].tolist()
+        spans = zip(starts.tolist(), stops.tolist(), wanted, strict=True)
+        bad = [at for at, (start, stop, crc) in enumerate(spans) if crc32(image[start:stop]) != crc]
+        if bad:
+            for place in places[bad].tolist():
+                _report_payload(found, place)
+            picked = np.delete(picked, bad)
+            places, starts, _ = _payloads(rows, picked)
+        key_stops = starts + rows.entries["key_bytes"][picked]
+        spans_of_keys = zip(starts.tolist(), key_stops.tolist(), strict=True)
+        keys = [image[start:stop].tobytes() for start, stop in spans_of_keys]
+    index.objects.update(zip(keys, places.tolist(), strict=True))
+    winners: list[int] = picked.tolist()
     return winners
+
+
+def _payloads(rows: Rows, picked: Array) -> tuple[Array, Array, Array]:
+    """Of some rows: addresses of the entries, of their payloads, and of the ends of those."""
+    entries, places = rows.entries[picked], rows.addresses[picked]
+    starts = (places & -rows.nor.segment_bytes) + entries["offset_units"].astype(np.int64) * 4
+    return places, starts, starts + entries["payload_bytes"]
 
 
 def _report_payload(found: Scan, address: int) -> None:
