@@ -21,8 +21,4 @@ def command(context: click.Context, vm: str, as_json: bool) -> None:
     from ipva_storage import doctor
 
     findings = list(doctor.examine(targets.open_vm(vm)))
-    if as_json:
-        output.document({"findings": [output.finding_json(found) for found in findings]})
-    else:
-        output.show_findings(findings)
-    context.exit(output.status_of(findings))
+    output.report_findings(context, findings, vm, as_json=as_json)

@@ -252,11 +252,7 @@ def check(context: click.Context, vm: str, as_json: bool) -> None:
 
     with targets.open_disk(targets.disk_of(vm, "flash")) as device:
         findings = list(flash.check(flash.NorDevice(device)))
-    if as_json:
-        output.document({"findings": [output.finding_json(found) for found in findings]})
-    else:
-        output.show_findings(findings)
-    context.exit(output.status_of(findings))
+    output.report_findings(context, findings, vm, as_json=as_json)
 
 
 @command.command("format")

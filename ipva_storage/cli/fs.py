@@ -199,11 +199,7 @@ def check(context: click.Context, disk: str, as_json: bool) -> None:
             findings += fat.check(part)
         if not findings:
             fat.open_first(device)  # refuses a disk without any FAT volume
-    if as_json:
-        output.document({"findings": [output.finding_json(found) for found in findings]})
-    else:
-        output.show_findings(findings)
-    context.exit(output.status_of(findings))
+    output.report_findings(context, findings, disk, as_json=as_json)
 
 
 @command.command("format")

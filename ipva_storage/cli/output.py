@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -94,6 +95,18 @@ def show_findings(findings: Sequence[Finding]) -> None:
             click.echo(f"        mend it with: {finding.repair}")
     if not findings:
         click.echo("nothing wrong was found")
+
+
+def report_findings(
+    context: click.Context, findings: Iterable[Finding], where: str, *, as_json: bool
+) -> NoReturn:
+    """Print what a check found in `where`; end with status 1 if it is more than information."""
+    found = [dataclasses.replace(each, where=each.where or where) for each in findings]
+    if as_json:
+        document({"findings": [finding_json(each) for each in found]})
+    else:
+        show_findings(found)
+    context.exit(status_of(found))
 
 
 def status_of(findings: Iterable[Finding]) -> int:
