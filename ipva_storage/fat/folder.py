@@ -151,7 +151,10 @@ class Folder:
 
     def has_room(self, name: str) -> bool:
         """Whether a new entry of that name fits without another cluster."""
-        return self._find_room(_record_count(name)) is not None
+        fitted = names.fit_short(name)
+        is_short = fitted is not None and fitted[0] not in self.shorts
+        count = 1 if is_short else _record_count(name)
+        return self._find_room(count) is not None
 
     def add(
         self,
@@ -317,7 +320,7 @@ class Folder:
 
 
 def _record_count(name: str) -> int:
-    """Most records an entry of that name takes."""
+    """Records an entry takes that needs a long name."""
     return 1 + -(-len(names.encode_long(name)) // (layout.LONG_UNITS * 2))
 
 

@@ -129,11 +129,13 @@ class FatVolume:
     def walk(self, path: str = "/") -> Iterator[tuple[str, FatEntry]]:
         """Everything in a folder and below, each with its full path, a folder before its content.
 
-        A folder that contains itself is listed and not entered again.
+        A folder that shares a cluster with one already entered, such as one that contains itself,
+        is listed and not entered.
         """
         prefix = "/" + "/".join(_parts(path))
-        seen = {self._start_of(path)}
-        stack = [(prefix.rstrip("/"), iter(self._folder_at(path).entries))]
+        top = self._folder_at(path)
+        seen = set(top.clusters)
+        stack = [(prefix.rstrip("/"), iter(top.entries))]
         while stack:
             base, entries = stack[-1]
             entry = next(entries, None)
@@ -142,9 +144,11 @@ class FatVolume:
                 continue
             full = f"{base}/{entry.name}"
             yield full, entry
-            if entry.is_dir and entry.first_cluster not in seen:
-                seen.add(entry.first_cluster)
-                stack.append((full, iter(self._folder(entry.first_cluster).entries)))
+            if entry.is_dir and self.geometry.is_cluster(entry.first_cluster):
+                folder = self._folder(entry.first_cluster)
+                if seen.isdisjoint(folder.clusters):
+                    seen.update(folder.clusters)
+                    stack.append((full, iter(folder.entries)))
 
     def stat(self, path: str) -> FatEntry:
         """The entry of a file or folder.

@@ -154,7 +154,7 @@ def unpack(packed: Path, image: Path) -> None:
     """Unpack an image; runs of zeros become holes, because some have a gigabyte of them."""
     with gzip.open(packed) as source, image.open("xb") as target:
         while chunk := source.read(MIB):
-            if chunk.count(0) == len(chunk):
+            if chunk == bytes(len(chunk)):
                 target.seek(len(chunk), 1)
             else:
                 target.write(chunk)

@@ -1,0 +1,113 @@
+"""What `format` makes, writes and refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ipva_storage import fat
+from ipva_storage.device import FaultDevice, MemoryDevice, RawDevice, TraceDevice
+from ipva_storage.errors import FatError, PowerCutError, UsageError
+from ipva_storage.fat.format import choose
+from ipva_storage.units import GIB, KIB, MIB
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "bits", "cluster_bytes"),
+    [
+        (64 * KIB, 12, 2 * KIB),
+        (8 * MIB, 12, 2 * KIB),
+        (10 * MIB, 16, 2 * KIB),
+        (200 * MIB, 16, 4 * KIB),
+        (511 * MIB, 16, 8 * KIB),
+        (512 * MIB, 32, 4 * KIB),
+        (1 * GIB, 32, 4 * KIB),
+        (9 * GIB, 32, 8 * KIB),
+        (17 * GIB, 32, 16 * KIB),
+        (33 * GIB, 32, 32 * KIB),
+    ],
+)
+def test_choices(size_bytes: int, bits: int, cluster_bytes: int) -> None:
+    """Type and cluster follow from the size."""
+    plan = choose(size_bytes, fat_bits=None, cluster_bytes=None)
+    assert (plan.fat_bits, plan.cluster_sectors * 512) == (bits, cluster_bytes)
+
+
+@pytest.mark.parametrize("cluster_bytes", [None, 512, 1024, 4096, 32768])
+@pytest.mark.parametrize("bits", [12, 16, 32])
+def test_layouts_hold_together(bits: int, cluster_bytes: int | None) -> None:
+    """Whatever can be chosen fits the device, has entries for its clusters, and opens as chosen."""
+    made = 0
+    for size_bytes in (65536, 100_000, MIB, 5 * MIB + 512, 16 * MIB, 40 * MIB + 3 * 512):
+        device = MemoryDevice(size_bytes)
+        try:
+            fat.format(device, fat_bits=bits, cluster_bytes=cluster_bytes)
+        except UsageError:
+            continue
+        made += 1
+        found = fat.open(device).geometry
+        end = found.data_offset_bytes + found.cluster_count * found.cluster_bytes
+        assert found.fat_bits == bits
+        assert found.oddities == ()
+        assert end <= found.volume_bytes <= size_bytes
+        assert size_bytes - end < found.cluster_bytes + 512
+        assert found.fat_bytes * 8 >= found.entry_count * bits
+        assert list(fat.check(device)) == []
+    assert made or (bits, cluster_bytes) in ((16, 32768), (32, 4096), (32, 32768), (32, 1024))
+
+
+def test_a_gigabyte_takes_an_instant_and_no_room(tmp_path: Path) -> None:
+    """A sparse image stays sparse: a handful of sectors is written."""
+    device = TraceDevice(RawDevice.create(tmp_path / "image", GIB))
+    with device:
+        fat.format(device, label="CF")
+    assert device.work.write_bytes <= 12 * 512
+    assert (tmp_path / "image").stat().st_blocks * 512 < 256 * KIB
+
+
+def test_old_content_is_gone() -> None:
+    """On a disk full of old data the tables and the root are empty."""
+    for size_bytes, bits in ((MIB, 12), (5 * MIB, 16), (34 * MIB, 32)):
+        device = MemoryDevice(b"\xa5" * size_bytes)
+        cluster_bytes = None if bits != 16 else 1024
+        fat.format(device, fat_bits=bits, cluster_bytes=cluster_bytes, label="new")
+        volume = fat.open(device)
+        assert volume.list() == []
+        assert volume.label == "NEW"
+        assert volume.free_bytes == volume.size_bytes - (volume.cluster_bytes if bits == 32 else 0)
+        assert list(fat.check(device)) == []
+
+
+def test_a_cut_format_is_no_volume() -> None:
+    """A power cut leaves no half-made volume that looks whole."""
+    device = MemoryDevice(b"\xa5" * (34 * MIB))
+    trace = TraceDevice(MemoryDevice(34 * MIB))
+    fat.format(trace, fat_bits=32)
+    count = trace.work.write_count
+    for writes in range(count):
+        with pytest.raises(PowerCutError):
+            fat.format(FaultDevice(device, cut_after_writes=writes), fat_bits=32)
+        with pytest.raises(FatError):
+            fat.open(device)
+
+
+@pytest.mark.parametrize("label", ["twelve chars", "a.b", "a*b", "é", "  "])
+def test_impossible_labels(label: str) -> None:
+    """Labels that do not fit are refused before anything is written."""
+    device = TraceDevice(MemoryDevice(MIB))
+    with pytest.raises(UsageError):
+        fat.format(device, label=label)
+    assert device.records == []
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "bits", "cluster_bytes"),
+    [(1000, None, None), (MIB, 32, None), (MIB, 16, None), (MIB, 13, None), (MIB, 12, 1000),
+     (GIB, 12, None), (MIB, None, 131_072)],
+)  # fmt: skip
+def test_impossible_volumes(size_bytes: int, bits: int | None, cluster_bytes: int | None) -> None:
+    """What cannot be made is refused with the way out."""
+    with pytest.raises(UsageError) as caught:
+        choose(size_bytes, fat_bits=bits, cluster_bytes=cluster_bytes)
+    assert caught.value.remedy
