@@ -225,9 +225,9 @@ def plan(context: click.Context, vm: str, ram_bytes: int, as_json: bool) -> None
             }
         )
     else:
-        click.echo(f"{format_size(ram_bytes)} RAM leaves {segment_count} segments")
+        click.echo(f"segments with {format_size(ram_bytes)} RAM: {segment_count}")
         click.echo(
-            f"what is stored needs {shrink.needed_segment_count}, "
+            f"segments needed: {shrink.needed_segment_count}, "
             f"so at least {format_size(minimum)} RAM"
         )
         if shrink.fits:
