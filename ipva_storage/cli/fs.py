@@ -133,8 +133,10 @@ def put(sources: tuple[str, ...], path: str, force: bool, dry_run: bool, as_json
         targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
         output.progress_bar("put") as progress,
     ):
-        count = transfer.put(volume, paths, inner, force=force, progress=progress)
-    _report(count, "would be copied in" if dry_run else "copied in", as_json=as_json)
+        copied = transfer.put(volume, paths, inner, force=force, progress=progress)
+    for name in copied.skipped:
+        click.echo(f"skipped {name}: neither a file nor a folder of its own", err=True)
+    _report(copied.file_count, "would be copied in" if dry_run else "copied in", as_json=as_json)
 
 
 @command.command()

@@ -88,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 0
     except IpvaError as error:
         code = _refuse(error, as_json="--json" in words)
+    except OSError as error:  # the host refused where no device was asked, such as a folder
+        told = IpvaError(error.strerror or str(error), where=error.filename)
+        code = _refuse(told, as_json="--json" in words)
     sys.exit(code)
 
 

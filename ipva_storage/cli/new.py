@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ipva_storage.cli import output
+from ipva_storage.errors import FirmwareError
 from ipva_storage.units import GIB, MIB
 
 
@@ -64,6 +65,7 @@ def command(
     if firmware is not None:
         with RawDevice(firmware) as file:
             image = read(file, 0, file.size_bytes)
+        _warn_of_unknown(image, firmware)
     machine = appliance.create(
         Folder(folder),
         ram_bytes=ram_bytes,
@@ -81,3 +83,14 @@ def command(
     for role, path in disks.items():
         click.echo(f"     {path} ({role})")
     click.echo(f"boot it with: ipva boot {folder}")
+
+
+def _warn_of_unknown(image: bytes, name: str) -> None:
+    """Say beforehand that a firmware not of our own layout will not boot here."""
+    from ipva_storage import boot
+
+    try:
+        boot.parse_firmware(image)
+    except FirmwareError as error:
+        click.echo(f"note: {name}: {error.message}; it is copied as it is", err=True)
+        click.echo("note: the simulator boots firmware of our own layout only", err=True)

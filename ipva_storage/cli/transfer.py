@@ -28,19 +28,26 @@ class _Job(NamedTuple):
     """None for a folder."""
 
 
+class Copied(NamedTuple):
+    """What a copy into a volume did."""
+
+    file_count: int
+    """Files copied."""
+    skipped: list[str]
+    """Links to folders, pipes and the like, which a FAT volume cannot hold; never followed."""
+
+
 def put(
     volume: FatVolume, sources: Sequence[Path], path: str, *, force: bool, progress: Progress
-) -> int:
+) -> Copied:
     """Copy files and trees into a volume, in one batch of writes.
-
-    Returns:
-        The number of files copied.
 
     Raises:
         FatExistsError: a file is there already and `force` is False; nothing was written.
         NoSpaceError: the volume is full; what was copied before is whole.
     """
-    jobs = list(_jobs(volume, sources, path))
+    skipped: list[str] = []
+    jobs = list(_jobs(volume, sources, path, skipped))
     if not force:
         _refuse_existing(volume, jobs)
     total = sum(job.size_bytes or 0 for job in jobs)
@@ -60,10 +67,12 @@ def put(
                 done += file.size_bytes
             count += 1
             progress(done, total)
-    return count
+    return Copied(count, skipped)
 
 
-def _jobs(volume: FatVolume, sources: Sequence[Path], path: str) -> Iterator[_Job]:
+def _jobs(
+    volume: FatVolume, sources: Sequence[Path], path: str, skipped: list[str]
+) -> Iterator[_Job]:
     into_folder = path.endswith("/") or len(sources) > 1 or _is_folder(volume, path)
     if into_folder and path.strip("/"):
         yield from (
@@ -72,17 +81,20 @@ def _jobs(volume: FatVolume, sources: Sequence[Path], path: str) -> Iterator[_Jo
         )
     for source in sources:
         name = source.resolve().name
-        yield from _tree(source, str(PurePosixPath(path) / name) if into_folder else path)
+        target = str(PurePosixPath(path) / name) if into_folder else path
+        yield from _tree(source, target, skipped)
 
 
-def _tree(source: Path, path: str) -> Iterator[_Job]:
+def _tree(source: Path, path: str, skipped: list[str]) -> Iterator[_Job]:
     if not source.is_dir():
         yield _Job(source, path, source.stat().st_size)
         return
     yield _Job(source, path, None)
     for child in sorted(source.iterdir()):
-        if child.is_dir() or child.is_file():
-            yield from _tree(child, str(PurePosixPath(path) / child.name))
+        if child.is_file() or (child.is_dir() and not child.is_symlink()):
+            yield from _tree(child, str(PurePosixPath(path) / child.name), skipped)
+        else:
+            skipped.append(str(child))
 
 
 def _is_folder(volume: FatVolume, path: str) -> bool:

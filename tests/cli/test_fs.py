@@ -149,3 +149,22 @@ def test_a_second_writer_is_refused(ipva: Ipva, vm: Path, tmp_path: Path) -> Non
         result = ipva("fs", "mkdir", f"{vm}#cf:/new")
     assert result.status == 2
     assert "another process" in result.err
+
+
+def test_links_to_folders_are_skipped_and_named(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """A link that leads back up does not make the copy endless; it is named on stderr."""
+    (tree / "up").symlink_to(tree)
+    result = ipva("fs", "put", tree, f"{vm}#cf:/")
+    assert result.status == 0
+    assert "5 files" in result.out
+    assert str(tree / "up") in result.err
+
+
+def test_a_name_that_fat_cannot_hold_is_refused(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A name with a reserved character stops the copy with a line that says which."""
+    bad = tmp_path / "what?.txt"
+    bad.write_text("x")
+    result = ipva("fs", "put", bad, f"{vm}#cf:/")
+    assert result.status == 2
+    assert "what?.txt" in result.err
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
