@@ -31,7 +31,13 @@ _SIGNATURE: Final = re.compile(
     rb"(?:version|CID|createType|encoding)\s*=)",
     re.IGNORECASE,
 )
-_ENCODING: Final = re.compile(rb'^\s*encoding\s*=\s*"?([A-Za-z0-9_-]{1,40})', re.M | re.I)
+_ENCODING: Final = re.compile(
+    rb'(?:^|[\r\n])[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,40})', re.I
+)
+
+_CID: Final = re.compile(
+    r'(?:^|[\r\n])[ \t\ufeff]*CID[ \t]*=[ \t]*"?(?:0x)?([0-9a-f]{1,8})(?![0-9a-fx])', re.I
+)
 
 _CODECS: Final = {
     "utf8": "utf-8",
@@ -140,8 +146,8 @@ class Descriptor:
         The length of the text stays, so that the change can be written over the old bytes. A text
         without a CID stays as it is.
         """
-        match = re.search(r"(?im)^[ \t\ufeff]*CID[ \t]*=[ \t]*([0-9a-f]{1,8})\b", self.text)
-        if match is None:
+        match = _CID.search(self.text)
+        if match is None or self.cid is None:
             return self
         start, stop = match.span(1)
         digits = f"{cid:08x}"[-(stop - start) :]

@@ -136,10 +136,13 @@ class VmdkDevice(Device):
     def _change_cid(self) -> None:
         """Write another CID over the old one, and nothing else, so that no tear spoils the text."""
         changed = self.descriptor
-        if changed.cid is None:
-            return
-        while changed.cid in (self.descriptor.cid, 0, NO_PARENT_CID, NO_PARENT_CID - 1):
+        reserved = (self.descriptor.cid, 0, NO_PARENT_CID, NO_PARENT_CID - 1)
+        for _ in range(64):  # not for ever: a text may have its CID where it cannot be changed
+            if changed.cid not in reserved:
+                break
             changed = self.descriptor.with_cid(secrets.randbits(32))
+        if changed.text == self.descriptor.text:
+            return
         before, after = self.descriptor.encode(), changed.encode()
         start = next(at for at in range(len(before)) if before[at] != after[at])
         digits = after[start : start + 8]
