@@ -73,7 +73,7 @@ class NorDevice:
         self.erase_count = self.read_bytes = 0
         self._ones = b"\xff" * segment_bytes
         self._zeros = bytes(segment_bytes)
-        self._is_shared = isinstance(device, MemoryDevice)
+        self._is_shared = type(device) is MemoryDevice
         self._image: bytearray | None = None
         self._touched = bytearray(segment_count)
 
@@ -88,7 +88,7 @@ class NorDevice:
         return self._load() if self._image is None else self._image
 
     def _load(self) -> bytearray:
-        if isinstance(self.device, MemoryDevice):  # its own bytes are the mirror
+        if type(self.device) is MemoryDevice:  # its own bytes are the mirror
             self._image = self.device.data
             self._touched = bytearray(b"\x01" * self.segment_count)
             return self._image
@@ -132,11 +132,13 @@ class NorDevice:
         """
         image = self._image if self._image is not None else self._load()
         length_bytes = len(data)
-        if address < 0 or not image.startswith(self._ones[:length_bytes], address):
+        end = address + length_bytes
+        is_inside = address >= 0 and end <= self.size_bytes
+        if not (is_inside and image.startswith(self._ones[:length_bytes], address)):
             self._check_program(address, data)
         if not self._is_shared:
             self.device.write(address, data)
-        image[address : address + length_bytes] = data
+        image[address:end] = data
         self.program_count += 1
         self.programmed_bytes += length_bytes
 
