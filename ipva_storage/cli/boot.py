@@ -42,6 +42,7 @@ def command(
             {
                 "booted": result.booted,
                 "error": result.error,
+                "reason": result.reason,
                 "trace": list(result.trace),
                 "ram": result.ram_bytes,
                 "dram": result.dram_bytes,
@@ -54,6 +55,8 @@ def command(
             click.echo(line)
         if result.error is not None:
             click.echo(result.error)
+            if result.reason is not None and result.reason != result.error:
+                click.echo(f"ipva: {result.reason}", err=True)
         if result.lost:
             would = "would be" if dry_run else "were"
             click.echo(f"{len(result.lost)} objects {would} lost: too little RAM", err=True)

@@ -92,7 +92,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
         click.echo(f"{severity} {finding.code}  {where}{finding.structure}{place}")
         click.echo(f"        {finding.message}")
         if finding.repair:
-            click.echo(f"        mend it with: {finding.repair}")
+            click.echo(f"        to mend it: {finding.repair}")
     if not findings:
         click.echo("nothing wrong was found")
 
