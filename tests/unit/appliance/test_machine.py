@@ -111,8 +111,9 @@ def test_a_damaged_vmdk_names_disk_and_node_and_is_let_go(vm: Path) -> None:
 def test_a_vmdk_without_its_start_is_not_taken_for_a_raw_disk(vm: Path) -> None:
     """A file that is only named .vmdk is refused, because a write would finish it off."""
     (vm / "hd-dump.vmdk").write_bytes(bytes(MIB))
-    with pytest.raises(ConfigError, match="its start is lost"):
-        appliance.open(Folder(vm)).open_disk(Role.DUMP, writable=True)
+    for _ in range(2):  # the first refusal keeps no lock
+        with pytest.raises(ConfigError, match="its start is lost"):
+            appliance.open(Folder(vm)).open_disk(Role.DUMP, writable=True)
 
 
 def test_a_raw_disk_is_a_disk(vm: Path) -> None:

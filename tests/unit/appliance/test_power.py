@@ -232,7 +232,20 @@ def test_a_file_of_that_long_name_but_another_short_one_is_not_found(vm: Path) -
         volume.mkdir("/ipva.bin")
         volume.write("/ipva.bin copy", boot.demo_firmware())
         volume.flush()
+        assert [finding.code for finding in boot.check(device)] == ["BOOT002"]
     assert appliance.boot(machine_of(vm)).error == "Loading failed for image=IPVA    BIN"
+
+
+def test_a_file_longer_than_any_firmware_is_not_read(
+    vm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size in the folder is looked at before memory is taken."""
+    monkeypatch.setattr("ipva_formats.firmware.PAYLOAD_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("ipva_storage.fat.volume.FatVolume.read", lambda *_: pytest.fail("read"))
+    result = appliance.boot(machine_of(vm))
+    assert result.error == "Loading failed for image=IPVA    BIN"
+    assert result.reason is not None
+    assert "more than any firmware" in result.reason
 
 
 def test_a_boot_disk_without_a_file_system_does_not_load(vm: Path) -> None:
@@ -265,6 +278,18 @@ def test_an_empty_disk_in_place_of_the_flash_is_formatted(vm: Path) -> None:
     with directory_of(vm) as directory:
         assert len(directory) == 0
     assert "formatted" not in "".join(appliance.boot(machine_of(vm)).trace)
+
+
+def test_an_erased_flash_is_empty_too(vm: Path) -> None:
+    """A disk of nothing but 0xFF, as a chip is after an erase, is formatted."""
+    vmdk.create(
+        Folder(vm),
+        "hd-flash.vmdk",
+        100 * MIB,
+        force=True,
+        fill=lambda device: device.write(0, b"\xff" * (3 * MIB)),
+    )
+    assert "0:0000:081:4 - fdir: empty disk, formatted" in appliance.boot(machine_of(vm)).trace
 
 
 def test_a_flash_disk_of_unknown_layout_is_not_touched(vm: Path) -> None:
