@@ -67,9 +67,9 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     Raises:
         DeviceError: the medium cannot be read.
     """
-    from ipva_storage.fat.checking import check as run
+    from ipva_storage.fat.checking import check as _check
 
-    return run(device)
+    return _check(device)
 
 
 def __getattr__(name: str) -> object:
