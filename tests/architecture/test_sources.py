@@ -109,12 +109,12 @@ def test_all_is_what_is_there(path: Path) -> None:
     listed = _literal(tree, "__all__")
     if listed is None:
         return
-    bound = set(_bound(tree))
+    bound, shown = set(_bound(tree)), set(_bound(tree, for_type_checker=False))
     lazy = any(isinstance(node, Function) and node.name == "__getattr__" for node in tree.body)
     assert len(listed) == len(set(listed))
     assert lazy or set(listed) <= bound
     if path.name == "__init__.py":
-        assert {name for name in bound if not name.startswith("_")} - set(listed) <= set(
+        assert {name for name in shown if not name.startswith("_")} - set(listed) <= set(
             _incidental(tree)
         )
 
@@ -128,10 +128,11 @@ def _literal(tree: ast.Module, name: str) -> list[str] | None:
     return None
 
 
-def _bound(tree: ast.Module) -> Iterator[str]:
-    """Names that a module binds at its top, those for the type checker too."""
+def _bound(tree: ast.Module, *, for_type_checker: bool = True) -> Iterator[str]:
+    """Names that a module binds at its top, with or without those for the type checker."""
+    indent_max = 4 if for_type_checker else 0
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset <= 4:
+        if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset <= indent_max:
             yield from (alias.asname or alias.name for alias in node.names)
     for node in tree.body:
         if isinstance(node, Function | ast.ClassDef):
