@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, TraceRecord
 
 GRAIN_BYTES = 4096
-DISK_BYTES = 24 * GRAIN_BYTES + 512
+DISK_BYTES = 64 * GRAIN_BYTES + 512
+"""More grains than one byte of an entry can name, so that a torn entry names another grain."""
 CHANGES = (Operation.WRITE, Operation.DISCARD)
 HARMLESS = {"VMDK009", "VMDK014"}
-"""What a cut may leave: the copies differ, and the disk is not marked as closed."""
+TORN = {"VMDK010", "VMDK011", "VMDK012", "VMDK013"}
+"""What a cut may leave: the disk is not marked as closed, the copies differ, and then in one copy a
+torn entry may point anywhere; the other one has it whole."""
 
 
 class Model:
@@ -50,10 +53,12 @@ class Model:
 def steps() -> Iterator[tuple[str, int, bytes]]:
     """Writes over one grain and many, within and across tables, again over old ones, discards."""
     rng = random.Random(7)
-    for round_number in range(4):
+    for round_number in range(5):
         for _ in range(3):
             offset_bytes = rng.randrange(DISK_BYTES - 1)
-            length = min(rng.choice([300, GRAIN_BYTES, 5 * GRAIN_BYTES]), DISK_BYTES - offset_bytes)
+            length = min(
+                rng.choice([300, GRAIN_BYTES, 13 * GRAIN_BYTES]), DISK_BYTES - offset_bytes
+            )
             yield "write", offset_bytes, rng.randbytes(length)
         if round_number % 2:
             yield "discard", rng.randrange(GRAIN_BYTES), bytes(6000)
@@ -93,7 +98,8 @@ def assert_survives(medium: bytearray, model: Model) -> None:
     """It opens, holds what it must, has harmless findings only, and can be written to again."""
     content = content_of(medium)
     assert model.allows(content)
-    assert {finding.code for finding in vmdk.check(MemoryDevice(medium))} <= HARMLESS
+    codes = {finding.code for finding in vmdk.check(MemoryDevice(medium))}
+    assert codes <= HARMLESS or (codes >= HARMLESS and codes <= HARMLESS | TORN)
     again = MemoryDevice(medium)
     with vmdk.open(again, writable=True) as disk:
         disk.write(10 * GRAIN_BYTES, b"after")
@@ -109,7 +115,7 @@ def write_count() -> int:
     return sum(record.operation in CHANGES for record in trace.records)
 
 
-@pytest.mark.parametrize("torn_bytes", [0, 1, 2, 3, 5, 511, 512, 5000])
+@pytest.mark.parametrize("torn_bytes", [0, 1, 2, 5, 13, 512])
 def test_power_cut_at_every_write(torn_bytes: int) -> None:
     """Whatever write the power goes in, the last flush holds and nothing else is mixed in."""
     cuts = 0
@@ -125,7 +131,7 @@ def test_power_cut_at_every_write(torn_bytes: int) -> None:
 
 def test_power_cut_while_healing() -> None:
     """A second cut, in the session after the first, loses nothing either."""
-    total = write_count()
+    total, cuts = write_count(), 0
     for first_cut in range(8, total, 5):
         medium, model = fresh(), Model()
         fault = FaultDevice(medium, cut_after_writes=first_cut, torn_bytes=2)
@@ -140,8 +146,9 @@ def test_power_cut_while_healing() -> None:
             with contextlib.suppress(PowerCutError), vmdk.open(fault, writable=True) as disk:
                 disk.write(3 * GRAIN_BYTES, b"x" * 9000)
                 disk.flush()
-            assert fault.is_cut
+            cuts += fault.is_cut
             assert_survives(later.data, after)
+    assert cuts > 50
 
 
 class TimedModel(Model):

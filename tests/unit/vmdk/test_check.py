@@ -399,3 +399,21 @@ def test_other_files(
     """What is no VMDK, or another kind, is refused by name."""
     with pytest.raises(VmdkError, match=message):
         opened(MemoryDevice(content))
+
+
+def test_grain_reaching_into_the_next() -> None:
+    """VMDK012: an entry off the border also takes the place behind its own."""
+    raw = image()
+    for table in (GT, RGT):
+        put(raw, (table + 2) * 512, GRAINS + 8 * 8 + 3)
+    assert codes(raw) == ["VMDK011", "VMDK012"]
+
+
+def test_new_grains_lie_on_borders() -> None:
+    """Invariant 2 of `sparse`: behind a file end off the border, the next border counts."""
+    raw = image()
+    raw.resize(raw.size_bytes + 100)
+    with vmdk.open(raw, writable=True) as disk:
+        disk.write(11 * GRAIN_BYTES, b"x")
+        assert read(disk, 0, len(DATA)) == DATA
+    assert codes(raw) == []
