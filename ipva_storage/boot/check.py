@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.boot.firmware import ChecksumError, parse_firmware
 from ipva_storage.boot.loader import read_image
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-_REPLACE = "ipva fs put ipva.bin VM#boot:/ipva.bin"
+_REPLACE: Final = "ipva fs put --force ipva.bin VM#boot:/ipva.bin"
+_FORMAT: Final = "ipva fs format --force --label HD-BOOT VM#boot"
 
 
 def check(device: BlockDevice) -> Iterator[Finding]:
@@ -26,7 +27,7 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     try:
         image = read_image(device)
     except FatError as error:
-        yield Finding("BOOT001", "boot volume", error.message, None, error.offset_bytes, _REPLACE)
+        yield Finding("BOOT001", "boot volume", error.message, None, error.offset_bytes, _FORMAT)
         return
     except FirmwareError as error:
         yield Finding("BOOT002", "firmware file", error.message, None, None, _REPLACE)

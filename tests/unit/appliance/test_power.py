@@ -252,7 +252,10 @@ def test_a_boot_disk_without_a_file_system_does_not_load(vm: Path) -> None:
     """A blank boot sector."""
     with disk_of(vm, Role.BOOT) as device:
         device.write(0, bytes(512))
-        assert [finding.code for finding in boot.check(device)] == ["BOOT001"]
+        (finding,) = boot.check(device)
+        assert finding.code == "BOOT001"
+        assert finding.repair is not None
+        assert finding.repair.startswith("ipva fs format")
     assert appliance.boot(machine_of(vm)).error == "Loading failed for image=IPVA    BIN"
 
 
