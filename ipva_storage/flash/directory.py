@@ -217,20 +217,20 @@ class FlashDirectory:
             self._refuse(key)
         if key not in self._index.objects:
             raise FlashNotFoundError(f"there is no object {_text(key)}", where=self.name)
-        self._delete(bytes(key))
-        if self._durable:
-            self._log.nor.barrier()
+        try:
+            self._delete(bytes(key))
+            if self._durable:
+                self._log.nor.barrier()
+        except DeviceError:
+            self._give_up()
+            raise
 
     def _delete(self, key: bytes) -> None:
         log, index = self._log, self._index
         size_bytes = record_bytes(len(key))
-        try:
-            if log.slot - log.end < size_bytes:
-                make_room(log, index, size_bytes, self._limit, may_exceed=True)
-            address = self._append(_Record(DELETE, key, key), 0, self._new_version())
-        except DeviceError:
-            self._give_up()
-            raise
+        if log.slot - log.end < size_bytes:
+            make_room(log, index, size_bytes, self._limit, may_exceed=True)
+        address = self._append(_Record(DELETE, key, key), 0, self._new_version())
         index.born(address, size_bytes)
         index.set_tombstone(key, address)
 

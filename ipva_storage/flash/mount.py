@@ -221,9 +221,8 @@ def _sane(nor: NorDevice, found: Scan, addresses: Array, entries: Array) -> Arra
     return sane
 
 
-def _count_live(log: Log, index: Index, rows: Rows, winners: list[int]) -> None:
+def _count_live(log: Log, index: Index, rows: Rows, rank: Array) -> None:
     """Count live bytes of every segment, and the commits that members depend on."""
-    rank = np.array(winners, dtype=np.int64)
     padded = (rows.entries["payload_bytes"].astype(np.int64) + 3) & ~3
     size_bytes = padded[rank] + ENTRY_BYTES
     totals = np.bincount(

@@ -33,6 +33,10 @@ SALVAGED_SEQUENCE: Final = 1
 """Sequence given to a segment whose open header is unreadable: older than all."""
 
 
+SALVAGE_LIMIT: Final = 16
+"""Where no segment has a readable header, entries are looked for in no more segments than this."""
+
+
 @dataclass(slots=True)
 class Table:
     """The entries of one segment in use."""
@@ -83,10 +87,10 @@ def scan(nor: NorDevice) -> Scan:
             later version of the layout.
     """
     result = Scan([Segment() for _ in range(nor.segment_count)])
-    ours = 0
-    for at in range(nor.segment_count):
-        if not nor.is_virgin(at):
-            ours += _scan_segment(nor, at, result)
+    written = [at for at in range(nor.segment_count) if not nor.is_virgin(at)]
+    if len(written) > SALVAGE_LIMIT and not any(_has_header(nor, at) for at in written):
+        result.unknown, written = written, []
+    ours = sum([_scan_segment(nor, at, result) for at in written])
     if not ours and any(not _may_be_first_erase(nor, at) for at in result.unknown):
         raise FlashError(
             "its layout is unknown: this is no flash directory of this toolkit",
@@ -99,6 +103,13 @@ def scan(nor: NorDevice) -> Scan:
         result.report("FLASH012", "segment", message, at * nor.segment_bytes)
     _guess_wear(result)
     return result
+
+
+def _has_header(nor: NorDevice, at: int) -> bool:
+    base = at * nor.segment_bytes
+    if unpack_clean_marker(nor.image, base) is not None:
+        return True
+    return unpack_open_header(nor.image, base + OPEN_AT) is not None
 
 
 def _may_be_first_erase(nor: NorDevice, at: int) -> bool:

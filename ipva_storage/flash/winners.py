@@ -8,7 +8,7 @@ key by key.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
+SLICE_ROWS: Final = 1 << 16
+"""Rows that become Python objects at a time, to bound the memory that takes."""
+
+
 @dataclass(slots=True)
 class Rows:
     """All sane entries of a flash; the arrays have one row an entry."""
@@ -38,11 +42,11 @@ class Rows:
     """When its segment was opened, int64."""
 
 
-def pick_winners(rows: Rows, index: Index, found: Scan) -> list[int]:
+def pick_winners(rows: Rows, index: Index, found: Scan) -> Array:
     """Fill the index's objects, tombstones and stale counts.
 
     Returns:
-        Row numbers of everything live, commits apart.
+        Row numbers of everything live, commits apart; shape (n,), int64.
     """
     entries = rows.entries
     kinds, versions = entries["type"], entries["version"]
@@ -64,7 +68,8 @@ def pick_winners(rows: Rows, index: Index, found: Scan) -> list[int]:
     single = edge[:-1] & edge[1:] & (kinds[order] == PUT) & committed[order]
     winners = _pick_singles(rows, index, found, order[single])
     rest = order[~single]
-    return winners + _Resolver(rows, index, found, committed).resolve(rest)
+    others = _Resolver(rows, index, found, committed).resolve(rest)
+    return np.concatenate([winners, np.array(others, dtype=np.int64)])
 
 
 def _committed(rows: Rows, found: Scan) -> Array:
@@ -81,9 +86,15 @@ def _committed(rows: Rows, found: Scan) -> Array:
     return committed
 
 
-def _pick_singles(rows: Rows, index: Index, found: Scan, picked: Array) -> list[int]:
+def _pick_singles(rows: Rows, index: Index, found: Scan, picked: Array) -> Array:
     """Keys that have one record each."""
     picked = np.sort(picked)  # in order of address, which the caches like
+    parts = range(0, len(picked), SLICE_ROWS)
+    good = [_pick_slice(rows, index, found, picked[at : at + SLICE_ROWS]) for at in parts]
+    return np.concatenate([np.empty(0, np.int64), *good])
+
+
+def _pick_slice(rows: Rows, index: Index, found: Scan, picked: Array) -> Array:
     places, starts, stops = _payloads(rows, picked)
     with memoryview(rows.nor.image) as image:
         wanted = rows.entries["payload_crc"][picked].tolist()
@@ -98,8 +109,7 @@ def _pick_singles(rows: Rows, index: Index, found: Scan, picked: Array) -> list[
         spans_of_keys = zip(starts.tolist(), key_stops.tolist(), strict=True)
         keys = [image[start:stop].tobytes() for start, stop in spans_of_keys]
     index.objects.update(zip(keys, places.tolist(), strict=True))
-    winners: list[int] = picked.tolist()
-    return winners
+    return picked
 
 
 def _payloads(rows: Rows, picked: Array) -> tuple[Array, Array, Array]:
