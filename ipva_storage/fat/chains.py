@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ipva_storage.fat.table import FREE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+USED_CLUSTERS_MAX: Final = 6_000_000
+"""Most clusters in use that are analysed, which takes some 200 MiB. Confidence: chosen."""
 
 
 class End(IntEnum):
@@ -44,7 +47,7 @@ class ChainMap:
     """`End` of each."""
     is_shared: npt.NDArray[np.bool_]
     """Whether one of its clusters belongs to another chain, too."""
-    lost: npt.NDArray[np.int64]
+    lost: npt.NDArray[np.int32]
     """Clusters in use that no start leads to, in order."""
 
 
@@ -63,7 +66,7 @@ def analyse(
     bad = layout.BAD_CLUSTER[fat_bits]
     in_use = (values != FREE) & (values != bad)
     in_use[: layout.FIRST_CLUSTER] = False
-    nodes = np.flatnonzero(in_use)
+    nodes = np.flatnonzero(in_use).astype(np.int32)
     succ, ends = _successors(values, nodes, in_use, fat_bits)
     is_start_good = (starts >= layout.FIRST_CLUSTER) & (starts < len(values))
     is_start_good[is_start_good] = in_use[starts[is_start_good]]
@@ -81,19 +84,19 @@ def analyse(
 
 def _successors(
     values: npt.NDArray[np.uint32],
-    nodes: npt.NDArray[np.int64],
+    nodes: npt.NDArray[np.int32],
     in_use: npt.NDArray[np.bool_],
     fat_bits: int,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
     """Which node follows each node (itself at an end), and how those that are ends end."""
-    following = values[nodes].astype(np.int64)
+    following = values[nodes].astype(np.int32)  # 28 bits at most
     ends = np.full(len(nodes), End.OUTSIDE, np.int8)
     ends[following >= layout.END_MIN[fat_bits]] = End.GOOD
     is_link = (following >= layout.FIRST_CLUSTER) & (following < len(values))
     is_link &= ends != End.GOOD
     target = following[is_link]
     ends[is_link] = np.where(values[target] == FREE, np.int8(End.FREE), np.int8(End.BAD))
-    succ = np.arange(len(nodes))
+    succ = np.arange(len(nodes), dtype=np.int32)
     links = np.flatnonzero(is_link)[in_use[target]]
     succ[links] = np.searchsorted(nodes, following[links])
     ends[links[succ[links] == links]] = End.RING
@@ -101,17 +104,17 @@ def _successors(
 
 
 def _double(
-    succ: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+    succ: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
 ) -> tuple[
-    npt.NDArray[np.int64],
-    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int32],
     npt.NDArray[np.bool_],
     npt.NDArray[np.bool_],
 ]:
     """A node's distance to its last node; that node; is it reached; is one after it shared."""
     count = len(succ)
-    itself = np.arange(count)
-    distance = (succ != itself).astype(np.int64)
+    itself = np.arange(count, dtype=np.int32)
+    distance = (succ != itself).astype(np.int32)
     reached = np.zeros(count, np.bool_)
     reached[starts] = True
     jump = succ
@@ -126,7 +129,7 @@ def _double(
     return distance, jump, reached, _leads_to(succ, reached & (into > 1))
 
 
-def _leads_to(succ: npt.NDArray[np.int64], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _leads_to(succ: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which nodes are marked or have a marked one after them."""
     if not marked.any():
         return marked

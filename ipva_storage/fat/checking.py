@@ -159,6 +159,16 @@ def _check_chains(
     device: BlockDevice, found: Geometry, table: FatTable, owners: list[Owner]
 ) -> Iterator[Finding]:
     owning = [owner for owner in owners if owner.first_cluster or owner.is_dir]
+    used_count = int(np.count_nonzero(table.values))
+    if used_count > chains.USED_CLUSTERS_MAX:
+        yield Finding(
+            "FAT021",
+            "table",
+            f"the chains of {used_count} clusters in use, which are too many",
+            where=device.name,
+            offset_bytes=found.fat_offset_bytes,
+        )
+        return
     starts = np.array([owner.first_cluster for owner in owning], np.int64)
     chain_map = chains.analyse(table.values, starts, found.fat_bits)
     for owner in owners:
