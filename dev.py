@@ -75,7 +75,8 @@ def check() -> None:
 def bench(arguments: list[str]) -> None:
     """Measure the flash directory."""
     set_up("dev")
-    run(PYTHON, "-m", "pytest", "bench", *arguments)
+    columns = "--benchmark-columns=min,median,rounds"
+    run(PYTHON, "-m", "pytest", "bench", columns, *arguments)
 
 
 def main() -> None:
