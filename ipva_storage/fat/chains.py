@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 USED_CLUSTERS_MAX: Final = 6_000_000
 """Most clusters in use that are analysed, which takes some 200 MiB. Confidence: chosen."""
+FRAGMENTS_MAX: Final = 1_000_000
+"""Most pieces of chains that are analysed, which takes some seconds. Confidence: chosen."""
 
 
 class End(IntEnum):
@@ -70,16 +72,25 @@ def analyse(
     succ, ends = _successors(values, nodes, in_use, fat_bits)
     is_start_good = (starts >= layout.FIRST_CLUSTER) & (starts < len(values))
     is_start_good[is_start_good] = in_use[starts[is_start_good]]
-    at = np.searchsorted(nodes, starts[is_start_good])
-    distance, last, reached, shared = _double(succ, at)
+    start_nodes = np.searchsorted(nodes, starts[is_start_good])
+    succ, ends, weights, at = _contract(succ, ends, start_nodes)
+    distance, last, reached, shared = _double(succ, weights, at)
     lengths = np.zeros(len(starts), np.int64)
     found = np.full(len(starts), End.START, np.int8)
     is_shared = np.zeros(len(starts), np.bool_)
-    lengths[is_start_good] = distance[at] + 1
+    lengths[is_start_good] = distance[at] + weights[last[at]]
     is_ring = (succ[last[at]] != last[at]) | (ends[last[at]] == End.RING)
     found[is_start_good] = np.where(is_ring, np.int8(End.RING), ends[last[at]])
     is_shared[is_start_good] = shared[at] & ~is_ring
-    return ChainMap(lengths, found, is_shared, nodes[~reached])
+    return ChainMap(lengths, found, is_shared, nodes[~np.repeat(reached, weights)])
+
+
+def is_too_much(values: npt.NDArray[np.uint32]) -> bool:
+    """Whether a table is beyond what `analyse` should be asked to do."""
+    used_count = int(np.count_nonzero(values))
+    goes_on = values[:-1] == np.arange(1, len(values), dtype=np.uint32)
+    fragment_count = used_count - int(np.count_nonzero(goes_on))
+    return used_count > USED_CLUSTERS_MAX or fragment_count > FRAGMENTS_MAX
 
 
 def _successors(
@@ -103,8 +114,37 @@ def _successors(
     return succ, ends
 
 
+def _contract(
+    succ: npt.NDArray[np.int32], ends: npt.NDArray[np.int8], starts: npt.NDArray[np.int64]
+) -> tuple[
+    npt.NDArray[np.int32], npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64]
+]:
+    """Make one node of each run of neighbours that only follow each other.
+
+    Files lie mostly in one piece, so that few nodes are left.
+
+    Returns:
+        Successors and ends of the runs, their lengths in clusters, and the runs of the starts.
+    """
+    count = len(succ)
+    itself = np.arange(count, dtype=np.int32)
+    into = np.bincount(succ[succ != itself], minlength=count)
+    into[starts] = 2  # a start begins a run
+    is_joined = np.zeros(count, np.bool_)
+    is_joined[1:] = (succ[:-1] == itself[1:]) & (into[1:] == 1)
+    heads = np.flatnonzero(~is_joined)
+    tails = np.append(heads[1:], count)[: len(heads)] - 1
+    run_of = (np.cumsum(~is_joined) - 1).astype(np.int32)
+    following = succ[tails]
+    run_succ = run_of[following]
+    run_ends = ends[tails]
+    closes = (following != tails) & (run_succ == np.arange(len(heads)))
+    run_ends[closes] = End.RING
+    return run_succ, run_ends, tails - heads + 1, run_of[starts].astype(np.int64)
+
+
 def _double(
-    succ: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]
+    succ: npt.NDArray[np.int32], weights: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
 ) -> tuple[
     npt.NDArray[np.int32],
     npt.NDArray[np.int32],
@@ -114,7 +154,7 @@ def _double(
     """A node's distance to its last node; that node; is it reached; is one after it shared."""
     count = len(succ)
     itself = np.arange(count, dtype=np.int32)
-    distance = (succ != itself).astype(np.int32)
+    distance = np.where(succ != itself, weights, 0).astype(np.int32)
     reached = np.zeros(count, np.bool_)
     reached[starts] = True
     jump = succ

@@ -159,12 +159,11 @@ def _check_chains(
     device: BlockDevice, found: Geometry, table: FatTable, owners: list[Owner]
 ) -> Iterator[Finding]:
     owning = [owner for owner in owners if owner.first_cluster or owner.is_dir]
-    used_count = int(np.count_nonzero(table.values))
-    if used_count > chains.USED_CLUSTERS_MAX:
+    if chains.is_too_much(table.values):
         yield Finding(
             "FAT021",
             "table",
-            f"the chains of {used_count} clusters in use, which are too many",
+            "the chains: there are too many clusters in use, or too many fragments",
             where=device.name,
             offset_bytes=found.fat_offset_bytes,
         )

@@ -206,3 +206,11 @@ def test_times_round_trip(moment: datetime) -> None:
     """Times come back to the hundredth of a second."""
     expected = moment.replace(microsecond=moment.microsecond // 10_000 * 10_000)
     assert clock.decode(*clock.encode(moment)) == expected
+
+
+def test_work_of_a_hostile_table_is_bounded() -> None:
+    """A table of millions of fragments is not analysed, one of millions in a row is."""
+    row = np.arange(1, 2_000_001, dtype=np.uint32)
+    assert not chains.is_too_much(row)
+    assert chains.is_too_much(row[::-1].copy())
+    assert chains.is_too_much(np.arange(1, 6_100_000, dtype=np.uint32))
