@@ -30,7 +30,6 @@ def check(nor: NorDevice) -> Iterator[Finding]:
             error.message,
             where=nor.name,
             offset_bytes=error.offset_bytes,
-            repair="ipva flash format",
         )
         return
     for one in mounted.findings:

@@ -380,19 +380,16 @@ def dropped_states(workload: Workload, window: int) -> Report:
     """Drop every subset of the last `window` programs since a barrier, at every step.
 
     Nothing but barriers orders the programs here, so a key may have any of the values it had within
-    the window; never another, and no other key may be touched. Erases are kept in order.
+    the window; never another, and no other key may be touched. An erase may overtake programs too.
     """
     report = Report()
     image = bytearray(workload.base)
     pending: list[Step] = []
     marks = workload.marks
     for count, step in enumerate(workload.steps):
-        if step == BARRIER or step[1] is None:
-            for one in [*pending, step]:
-                apply_step(image, one)
-            pending = []
-            continue
-        pending.append(step)
+        is_program = step[1] is not None
+        if is_program:
+            pending.append(step)
         if len(pending) > window:
             apply_step(image, pending.pop(0))
         oldest = count + 1 - len(pending)
@@ -400,7 +397,16 @@ def dropped_states(workload: Workload, window: int) -> Report:
         high = next(
             (at for at, mark in enumerate(marks) if mark.step_count > count), len(marks) - 1
         )
-        _drop_subsets(report, image, pending, [mark.content for mark in marks[low : high + 1]])
+        contents = [mark.content for mark in marks[low : high + 1]]
+        if is_program:
+            _drop_subsets(report, image, pending, contents)
+            continue
+        if pending and step != BARRIER:
+            for torn in torn_images(image, step, random.Random(count), thorough=False):
+                _drop_subsets(report, torn, pending, contents)
+        for one in [*pending, step]:
+            apply_step(image, one)
+        pending = []
     return report
 
 

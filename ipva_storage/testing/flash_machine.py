@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ipva_storage.testing.flash_crash import Model
 
 
+SMALL_RECORD_BYTES = 288
+"""Key and value of a single record in segments of 1 KiB."""
+
+
 def keys() -> SearchStrategy[bytes]:
     """Keys: mostly from a small set, so that they meet again; some with odd bytes and lengths."""
     few = st.sampled_from([b"k%d" % at for at in range(8)])
@@ -52,6 +56,20 @@ def _limit_for(ram_bytes: int) -> int:
     """A limit of the small flash here, as RAM limits the large one."""
     most = SEGMENT_COUNT - 1
     return max(1, flash.DEFAULT_RULE.segment_count(ram_bytes) * most // flash.USABLE_SEGMENTS)
+
+
+def needed_bytes(items: dict[bytes, bytes | None]) -> int:
+    """The most a batch takes of the small flash, told from the layout and not from the engine."""
+    total = 32
+    for key, value in items.items():
+        length = len(key) + len(value or b"")
+        if length <= SMALL_RECORD_BYTES:
+            total += (length + 3) // 4 * 4 + 32
+            continue
+        step = SMALL_RECORD_BYTES - len(key)
+        parts = -(-len(value or b"") // step)
+        total += len(key) + 15 + 32 + parts * (SMALL_RECORD_BYTES + 35)
+    return total
 
 
 _FUSES = st.one_of(st.none(), st.none(), st.integers(0, 14))
@@ -161,12 +179,14 @@ class FlashMachine(RuleBasedStateMachine):
     ) -> None:
         after = apply_items(self.model, change)
         limit = self.directory.segment_limit
+        free_bytes = self.directory.usage().free_bytes
         self._arm(fuse, tear)
         try:
             do()
             self.model = after
         except NoSpaceError:
             assert may_be_full
+            assert needed_bytes(change) > free_bytes
         except PowerCutError:
             self._remount(limit)
             found = dict(self.directory.items())

@@ -1,5 +1,6 @@
 """Mounting: fresh disks, foreign ones, damaged ones, and what each finding says."""
 
+import contextlib
 from zlib import crc32
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipva_storage import flash
 from ipva_storage.device import MemoryDevice
-from ipva_storage.errors import FlashError
+from ipva_storage.errors import FlashError, PowerCutError
 from ipva_storage.flash import records
 from ipva_storage.testing.flash_crash import CutNor
 
@@ -255,3 +256,43 @@ def test_a_hostile_manifest_takes_no_memory() -> None:
     )
     assert codes(image) == ["FLASH007"]
     assert content(image) == {b"a": b"1"}
+
+
+def cut_within_a_reclaim() -> tuple[bytearray, int, dict[bytes, bytes]]:
+    """A full flash whose reclaim was cut when it had copied: image, copy segment, content."""
+    nor = CutNor()
+    directory = flash.open(nor)
+    before = {b"%02d" % at: bytes([at]) * 40 for at in range(30)}
+    for key, value in before.items():
+        directory.put(key, value)
+    for turn in range(100):
+        image = bytearray(nor.image)
+        later = CutNor(image)
+        directory = flash.open(later)
+        later.fuse = 8
+        with contextlib.suppress(PowerCutError):
+            for again in range(10):
+                key = b"%02d" % ((turn + again) % 30)
+                directory.put(key, bytes([turn]) * 40)
+                before[key] = bytes([turn]) * 40
+        nor = CutNor(later.image)
+        headers = [records.unpack_open_header(nor.image, at * SIZE + 0x20) for at in range(6)]
+        if all(headers):
+            sequences = [header.sequence for header in headers if header]
+            return bytearray(nor.image), sequences.index(max(sequences)), before
+    raise AssertionError("no reclaim was ever cut")
+
+
+def test_a_roll_back_that_was_cut_is_finished_and_frees_the_copy_segment() -> None:
+    """Copies whose header an interrupted erase took are told from records that need salvage."""
+    image, copy, before = cut_within_a_reclaim()
+    shown = content(image)
+    assert shown.keys() == before.keys()
+    image[copy * SIZE : copy * SIZE + 0x60] = b"\xff" * 0x60
+    assert "FLASH002" not in codes(image)
+    directory = flash.open(CutNor(image))
+    assert dict(directory.items()) == shown
+    assert directory.usage().segment_count_used < 6
+    for turn in range(50):
+        directory.put(b"00", b"%040d" % turn)
+    assert dict(directory.items()) == {**shown, b"00": b"%040d" % 49}
