@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ipva_formats import fat as layout
 from ipva_storage.errors import UsageError
 from ipva_storage.fat import clock, names
+from ipva_storage.fat.geometry import CLUSTERS_TAKEN_MAX
 from ipva_storage.units import GIB, KIB, MIB, SECTOR_BYTES
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ _CLUSTER_BYTES_MAX: Final = 64 * KIB
 _CLUSTERS_MAX: Final = {
     12: layout.FAT12_CLUSTERS_MAX,
     16: layout.FAT16_CLUSTERS_MAX,
-    32: layout.FAT32_CLUSTERS_MAX,
+    32: CLUSTERS_TAKEN_MAX,
 }
+"""By type; of FAT32's 2^28 only as many as are read here again. Confidence: stated, chosen (32)."""
+VOLUME_BYTES_MAX: Final = CLUSTERS_TAKEN_MAX * _CLUSTER_BYTES_MAX
+"""Largest volume made here, 1 TiB. Confidence: chosen."""
 _CLUSTERS_MIN: Final = {
     12: 1,
     16: layout.FAT12_CLUSTERS_MAX + 1,
@@ -135,6 +139,11 @@ def choose(size_bytes: int, *, fat_bits: int | None, cluster_bytes: int | None) 
             f"{size_bytes} bytes are too few for a FAT volume",
             remedy=f"make the disk {VOLUME_BYTES_MIN} bytes or larger",
         )
+    if size_bytes > VOLUME_BYTES_MAX:
+        raise UsageError(
+            f"{size_bytes} bytes are too many for a FAT volume made here",
+            remedy=f"make the disk {VOLUME_BYTES_MAX // GIB} GiB or smaller",
+        )
     for bits in _kinds(size_bytes, fat_bits):
         for size in _cluster_sizes(size_bytes, bits, cluster_bytes, is_asked=bits == fat_bits):
             plan = _plan(size_bytes, bits, size)
@@ -166,7 +175,8 @@ def _cluster_sizes(size_bytes: int, bits: int, wanted: int | None, *, is_asked: 
         default = next((size for top, size in _CLUSTER_BYTES_32 if size_bytes <= top), 16 * KIB)
         if size_bytes > 32 * GIB:
             default = 32 * KIB
-        return [default, *(default >> shift for shift in range(1, 7) if default >> shift >= 512)]
+        smaller = (default >> shift for shift in range(1, 7) if default >> shift >= 512)
+        return [default, *smaller, _CLUSTER_BYTES_MAX]
     if bits == 12 and not is_asked:
         return [_CLUSTER_BYTES_SMALL]
     return [_CLUSTER_BYTES_SMALL << shift for shift in range(6)] + [KIB, 512]

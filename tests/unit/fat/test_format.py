@@ -111,3 +111,17 @@ def test_impossible_volumes(size_bytes: int, bits: int | None, cluster_bytes: in
     with pytest.raises(UsageError) as caught:
         choose(size_bytes, fat_bits=bits, cluster_bytes=cluster_bytes)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("size_bytes", [600 * GIB, 1024 * GIB])
+def test_what_is_made_is_read_here(size_bytes: int, tmp_path: Path) -> None:
+    """The largest volumes have no more clusters than opening takes."""
+    with RawDevice.create(tmp_path / "big.img", size_bytes) as device:
+        fat.format(device)
+        assert fat.open(device).cluster_bytes == 64 * 1024
+
+
+def test_more_than_is_read_here_is_not_made() -> None:
+    """A volume too large to open again is refused, with the largest size."""
+    with pytest.raises(UsageError, match="1024 GiB"):
+        choose(1024 * GIB + 512, fat_bits=None, cluster_bytes=None)
