@@ -135,10 +135,15 @@ def compact(log: Log, index: Index, is_enough: Callable[[], bool]) -> bool:
     Returns:
         Whether it became enough. If not, everything is packed as tightly as it goes.
     """
+    head_is_packed = False
     for _ in range(3 * log.nor.segment_count + 3):
         if is_enough():
             return True
         victim = _emptiest(log)
+        if victim < 0 and not head_is_packed:  # what is dead may all be in the head
+            head_is_packed = True
+            log.seal_head()
+            victim = _emptiest(log)
         if victim < 0:
             return False
         reclaim(log, index, victim)
@@ -146,7 +151,7 @@ def compact(log: Log, index: Index, is_enough: Callable[[], bool]) -> bool:
 
 
 def _emptiest(log: Log) -> int:
-    """The segment with the fewest live bytes, the head apart; -1 if none has any dead."""
+    """The segment with the fewest live bytes, the head apart; -1 if all others are full."""
     best, fewest = -1, log.room_bytes
     for at, one in enumerate(log.segments):
         if one.sequence and at != log.head and one.live_bytes < fewest:

@@ -3,6 +3,7 @@
 import contextlib
 
 from ipva_storage import flash
+from ipva_storage.device import MemoryDevice
 from ipva_storage.errors import PowerCutError
 from ipva_storage.flash.reclaim import choose_victim, reclaim
 from ipva_storage.testing.flash_crash import CutNor
@@ -94,3 +95,14 @@ def test_reclaim_spreads_wear_over_all_segments() -> None:
         directory.put(b"key", b"%060d" % turn)
     usage = directory.usage()
     assert usage.erase_count_max - usage.erase_count_min <= 17
+
+
+def test_a_batch_fits_where_all_that_is_dead_lies_in_the_head() -> None:
+    """With one segment to use, batches of deletes and small puts go on for ever."""
+    nor = flash.NorDevice(MemoryDevice(6 * 1024), segment_bytes=1024, segment_count=6)
+    flash.format(nor)
+    directory = flash.open(nor, segment_limit=1)
+    for turn in range(100):
+        directory.put(b"long", bytes(turn % 200))
+        directory.batch({b"short": b"x", b"long": None})
+        assert dict(directory.items()) == {b"short": b"x"}
