@@ -63,6 +63,21 @@ def format_size(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
+def printable(text: str) -> str:
+    r"""Text on one line that a terminal only shows: what cannot be printed becomes an escape.
+
+    Names, labels and hints come from images, which may lie: a terminal obeys escape sequences, and
+    half a surrogate pair cannot be written at all.
+
+    >>> print(printable("Größe\x1b[2J\n"))
+    Größe\x1b[2J\n
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
 def truncate_decimals(numerator: int, denominator: int, digits: int) -> str:
     """A quotient printed with `digits` decimals, cut off and not rounded.
 
