@@ -92,11 +92,11 @@ def convert(source: str, target: str, kind: str, force: bool, as_json: bool) -> 
       ipva disk convert demo/hd-cf.vmdk cf.img -O raw
     """
     from ipva_storage import vmdk
-    from ipva_storage.device import BlockDevice, Folder, copy
+    from ipva_storage.device import BlockDevice, copy
 
     path = Path(target)
     _refuse_same(targets.image_path(source), path)
-    folder = Folder(path.parent)
+    folder = targets.output_folder(path)
     with targets.open_disk(source) as device, output.progress_bar(path.name) as progress:
 
         def fill(new: BlockDevice) -> None:
@@ -114,7 +114,7 @@ def convert(source: str, target: str, kind: str, force: bool, as_json: bool) -> 
     if as_json:
         output.document({"file": target, "format": kind, "virtual_size": size_bytes})
     else:
-        click.echo(f"made {target} ({kind}, {format_size(size_bytes)})")
+        output.say(f"made {target} ({kind}, {format_size(size_bytes)})")
 
 
 def _refuse_same(source: Path, target: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from ipva_storage.cli import output, targets
-from ipva_storage.errors import DumpError
-from ipva_storage.units import MIB, format_size
+from ipva_storage.cli import guard, output, targets
+from ipva_storage.errors import DumpError, UsageError
+from ipva_storage.units import MIB, format_size, printable
 
 if TYPE_CHECKING:
     from ipva_storage.dump import CrashRecord
+
+
+TEXT_LIMIT_BYTES = MIB
 
 
 @click.group("dump", short_help="crash dumps")
@@ -51,7 +55,7 @@ def list_dumps(vm: str, as_json: bool) -> None:
         right=frozenset({0, 3}),
     )
     if not records:
-        click.echo("no crash dumps")
+        output.say("no crash dumps")
 
 
 @command.command()
@@ -81,7 +85,7 @@ def show(vm: str, sequence: int | None, as_json: bool) -> None:
     if as_json:
         output.document({**_facts(chosen[-1]), "text": text})
     else:
-        click.echo(text, nl=not text.endswith("\n"))
+        _show(text)
 
 
 @command.command()
@@ -99,19 +103,28 @@ def add(vm: str, file: BinaryIO, kind: str, dry_run: bool, as_json: bool) -> Non
     """
     from ipva_storage import dump
 
-    text = file.read(16 * MIB).decode("utf-8", "replace")
+    content = file.read(TEXT_LIMIT_BYTES + 1)
+    if not content or len(content) > TEXT_LIMIT_BYTES:
+        raise UsageError(
+            "a crash dump has 1 byte to 1 MiB of text",
+            where=file.name,
+            remedy="give the end of it, like: tail -c 1M FILE | ipva dump add VM",
+        )
+    text = content.decode("utf-8", "replace")
     with targets.open_disk(targets.disk_of(vm, "dump"), writable=True, dry_run=dry_run) as device:
         record = dump.open(device).append(kind, text, time=dt.datetime.now(dt.UTC))
     if as_json:
         output.document(_facts(record))
     else:
-        click.echo(f"added dump {record.sequence} ({format_size(record.size_bytes)})")
+        done = "would add" if dry_run else "added"
+        output.say(f"{done} dump {record.sequence} ({format_size(record.size_bytes)})")
 
 
 @command.command()
 @click.argument("vm", metavar="VM")
 @output.dry_run_option
-def clear(vm: str, dry_run: bool) -> None:
+@output.json_option
+def clear(vm: str, dry_run: bool, as_json: bool) -> None:
     """Remove all crash dumps.
 
     \b
@@ -121,8 +134,38 @@ def clear(vm: str, dry_run: bool) -> None:
     from ipva_storage import dump
 
     with targets.open_disk(targets.disk_of(vm, "dump"), writable=True, dry_run=dry_run) as device:
-        dump.open(device).clear()
-    click.echo("the crash dumps are gone" if not dry_run else "the crash dumps would be gone")
+        log = dump.open(device)
+        count = len(log.records())
+        log.clear()
+    if as_json:
+        output.document({"removed": count})
+    else:
+        output.say(f"crash dumps {'that would be removed' if dry_run else 'removed'}: {count}")
+
+
+@command.command("format")
+@click.argument("vm", metavar="VM")
+@output.force_option
+@output.dry_run_option
+@output.json_option
+def format_disk(vm: str, force: bool, dry_run: bool, as_json: bool) -> None:
+    """Make the dump disk empty. Refused while it holds anything, unless --force.
+
+    \b
+    Example:
+      ipva dump format demo --force
+    """
+    from ipva_storage import dump
+
+    disk = targets.disk_of(vm, "dump")
+    with targets.open_disk(disk, writable=True, dry_run=dry_run) as device:
+        if not force:
+            guard.refuse_content(device, disk, purpose="dumps")
+        dump.format(device)
+    if as_json:
+        output.document({"formatted": not dry_run})
+    else:
+        output.say("the dump disk would be empty" if dry_run else "the dump disk is empty")
 
 
 @command.command()
@@ -141,6 +184,13 @@ def check(context: click.Context, vm: str, as_json: bool) -> None:
     with targets.open_disk(targets.disk_of(vm, "dump")) as device:
         findings = list(dump.check(device))
     output.report_findings(context, findings, vm, as_json=as_json)
+
+
+def _show(text: str) -> None:
+    """Print a dump as it is; on a terminal, with escapes for what the terminal would obey."""
+    if sys.stdout.isatty():
+        text = "\n".join(printable(line) for line in text.splitlines())
+    click.echo(text, nl=not text.endswith("\n"))
 
 
 def _facts(record: CrashRecord) -> dict[str, object]:

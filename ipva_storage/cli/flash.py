@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ipva_storage.cli import facts as disk_facts
-from ipva_storage.cli import output, targets
+from ipva_storage.cli import guard, output, targets
 from ipva_storage.errors import FlashNotFoundError, UsageError
 from ipva_storage.units import MIB, format_size
 
@@ -108,18 +108,16 @@ def get(vm: str, name: str, out: str, force: bool) -> None:
     Example:
       ipva flash get demo alice
     """
-    from ipva_storage.device import Folder
-
     with open_directory(vm) as directory:
         try:
-            value = directory.get(name.encode())
+            value = directory.get(_key(name))
         except FlashNotFoundError as error:
             raise _unknown(vm, name) from error
     if out == "-":
         sys.stdout.buffer.write(value)
         return
     path = Path(out)
-    with Folder(path.parent).new_file(path.name, force=force) as file:
+    with targets.output_folder(path).new_file(path.name, force=force) as file:
         file.resize(len(value))
         file.write(0, value)
 
@@ -148,18 +146,18 @@ def put(
     if value is not None and file is not None:
         raise UsageError("both FILE and --value were given", remedy="give one of them")
     if value is not None:
-        content = value.encode()
+        content = value.encode("utf-8", "surrogateescape")
     else:
         source = sys.stdin.buffer if file is None else file
         content = source.read(VALUE_LIMIT_BYTES + 1)
         if len(content) > VALUE_LIMIT_BYTES:
             raise UsageError(f"the object is larger than {format_size(VALUE_LIMIT_BYTES)}")
     with open_directory(vm, writable=True, dry_run=dry_run) as directory:
-        directory.put(name.encode(), content)
+        directory.put(_key(name), content)
     if as_json:
         output.document({"name": name, "size": len(content)})
     else:
-        click.echo(f"{'would store' if dry_run else 'stored'} {name} ({len(content)} bytes)")
+        output.say(f"{'would store' if dry_run else 'stored'} {name} ({format_size(len(content))})")
 
 
 @command.command()
@@ -176,13 +174,13 @@ def rm(vm: str, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """
     with open_directory(vm, writable=True, dry_run=dry_run) as directory:
         for name in names:
-            if name.encode() not in directory:
+            if _key(name) not in directory:
                 raise _unknown(vm, name)
-        directory.batch({name.encode(): None for name in names})
+        directory.batch({_key(name): None for name in names})
     if as_json:
         output.document({"removed": list(names)})
     else:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {', '.join(names)}")
+        output.say(f"{'would remove' if dry_run else 'removed'} {', '.join(names)}")
 
 
 @command.command()
@@ -225,15 +223,15 @@ def plan(context: click.Context, vm: str, ram_bytes: int, as_json: bool) -> None
             }
         )
     else:
-        click.echo(f"segments with {format_size(ram_bytes)} RAM: {segment_count}")
-        click.echo(
+        output.say(f"segments with {format_size(ram_bytes)} RAM: {segment_count}")
+        output.say(
             f"segments needed: {shrink.needed_segment_count}, "
             f"so at least {format_size(minimum)} RAM"
         )
         if shrink.fits:
-            click.echo("nothing would be lost")
+            output.say("nothing would be lost")
         for name in lost:
-            click.echo(f"lost: {name}")
+            output.say(f"lost: {name}")
     context.exit(output.PROBLEMS if lost else 0)
 
 
@@ -259,8 +257,9 @@ def check(context: click.Context, vm: str, as_json: bool) -> None:
 @click.argument("vm", metavar="VM")
 @output.force_option
 @output.dry_run_option
-def format_flash(vm: str, force: bool, dry_run: bool) -> None:
-    """Make the flash empty. Refused while it holds objects, unless --force.
+@output.json_option
+def format_flash(vm: str, force: bool, dry_run: bool, as_json: bool) -> None:
+    """Make the flash empty. Refused while it holds anything, unless --force.
 
     \b
     Example:
@@ -270,17 +269,18 @@ def format_flash(vm: str, force: bool, dry_run: bool) -> None:
 
     disk = targets.disk_of(vm, "flash")
     with targets.open_disk(disk, writable=True, dry_run=dry_run) as device:
-        nor = flash.NorDevice(device)
-        if not force and flash.identify(device):
-            held = len(flash.open(nor, read_only=True))
-            if held:
-                raise UsageError(
-                    f"it holds {held} objects",
-                    where=vm,
-                    remedy="use --force to lose them",
-                )
-        flash.format(nor)
-    click.echo("the flash would be empty" if dry_run else "the flash is empty")
+        if not force:
+            guard.refuse_content(device, disk, purpose="flash")
+        flash.format(flash.NorDevice(device))
+    if as_json:
+        output.document({"formatted": not dry_run})
+    else:
+        output.say("the flash would be empty" if dry_run else "the flash is empty")
+
+
+def _key(name: str) -> bytes:
+    """An object's name as typed, byte for byte, whatever the terminal's encoding."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _unknown(vm: str, name: str) -> FlashNotFoundError:

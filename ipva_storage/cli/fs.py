@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipva_storage.cli import output, targets, transfer
+from ipva_storage.cli import guard, interrupts, output, targets, transfer
 from ipva_storage.errors import UsageError
 from ipva_storage.units import format_size
 
@@ -73,7 +73,7 @@ def tree(path: str, as_json: bool) -> None:
         output.document([{"path": name, **_facts(entry)} for name, entry in found])
         return
     for name, entry in found:
-        click.echo(name + ("/" if entry.is_dir else ""))
+        output.say(name + ("/" if entry.is_dir else ""))
 
 
 @command.command()
@@ -83,7 +83,7 @@ def cat(path: str) -> None:
 
     \b
     Example:
-      ipva fs cat demo#cf:/note.txt
+      ipva fs cat demo#cf:/docs/README.md
     """
     disk, inner = targets.split_disk_path(path)
     with targets.open_volume(disk) as volume:
@@ -118,7 +118,8 @@ def get(path: str, out: str, force: bool, as_json: bool) -> None:
 def put(sources: tuple[str, ...], path: str, force: bool, dry_run: bool, as_json: bool) -> None:
     """Copy files, or folders with all in them, into a disk.
 
-    Into a folder that exists, or a PATH that ends in “/”, they go under their own names.
+    Into a folder that exists, or a PATH that ends in “/”, they go under their own names. All are
+    copied, or none: what cannot be copied leaves the disk as it was.
 
     \b
     Example:
@@ -130,12 +131,15 @@ def put(sources: tuple[str, ...], path: str, force: bool, dry_run: bool, as_json
         if not source.exists():
             raise UsageError("there is no such file or folder", where=str(source))
     with (
+        interrupts.deferred() as may_stop,
         targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
         output.progress_bar("put") as progress,
     ):
-        copied = transfer.put(volume, paths, inner, force=force, progress=progress)
+        copied = transfer.put(
+            volume, paths, inner, force=force, progress=progress, may_stop=may_stop
+        )
     for name in copied.skipped:
-        click.echo(f"skipped {name}: neither a file nor a folder of its own", err=True)
+        output.say(f"skipped {name}: neither a file nor a folder of its own", err=True)
     _report(copied.file_count, "would be copied in" if dry_run else "copied in", as_json=as_json)
 
 
@@ -149,12 +153,15 @@ def rm(paths: tuple[str, ...], recursive: bool, dry_run: bool, as_json: bool) ->
 
     \b
     Example:
-      ipva fs rm demo#cf:/note.txt
+      ipva fs rm demo#cf:/docs/README.md
     """
     count = 0
     for path in paths:
         disk, inner = targets.split_disk_path(path)
-        with targets.open_volume(disk, writable=True, dry_run=dry_run) as volume:
+        with (
+            interrupts.deferred(),
+            targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
+        ):
             count += transfer.remove(volume, inner, recursive=recursive)
     _report(count, "would be removed" if dry_run else "removed", as_json=as_json)
 
@@ -169,7 +176,7 @@ def mkdir(path: str, parents: bool, dry_run: bool, as_json: bool) -> None:
 
     \b
     Example:
-      ipva fs mkdir demo#cf:/docs
+      ipva fs mkdir demo#cf:/sounds
     """
     disk, inner = targets.split_disk_path(path)
     with targets.open_volume(disk, writable=True, dry_run=dry_run) as volume:
@@ -177,7 +184,7 @@ def mkdir(path: str, parents: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         output.document({"path": inner})
     else:
-        click.echo(f"{'would make' if dry_run else 'made'} {inner}")
+        output.say(f"{'would make' if dry_run else 'made'} {inner}")
 
 
 @command.command()
@@ -218,17 +225,17 @@ def format_volume(
 ) -> None:
     """Make an empty FAT volume over the whole of DISK.
 
-    Refused while it holds files, unless --force.
+    Refused while it holds anything, unless --force.
 
     \b
     Example:
-      ipva fs format demo#cf --label CF0
+      ipva fs format demo#cf --label CF0 --force
     """
     from ipva_storage import fat
 
     with targets.open_disk(disk, writable=True, dry_run=dry_run) as device:
-        if not force and any(volume.kind != "unknown" for volume in fat.find_volumes(device)):
-            _refuse_files(fat.open_first(device), disk)
+        if not force:
+            guard.refuse_content(device, disk, purpose="volumes")
         fat.format(device, fat_bits=int(fat_bits) if fat_bits else None, label=label)
         volume = fat.open(device)
         facts = {"fat": volume.fat_bits, "size": volume.size_bytes, "free": volume.free_bytes}
@@ -236,16 +243,8 @@ def format_volume(
         output.document(facts)
     else:
         free = format_size(facts["free"])
-        click.echo(
+        output.say(
             f"{'would format' if dry_run else 'formatted'} as FAT{facts['fat']}, {free} free"
-        )
-
-
-def _refuse_files(volume: Any, disk: str) -> None:
-    count = sum(1 for _ in volume.walk("/"))
-    if count:
-        raise UsageError(
-            f"it holds {count} files and folders", where=disk, remedy="use --force to lose them"
         )
 
 
@@ -264,4 +263,4 @@ def _report(count: int, done: str, *, as_json: bool) -> None:
     if as_json:
         output.document({"count": count})
     else:
-        click.echo(f"{count} {'file' if count == 1 else 'files'} {done}")
+        output.say(f"{count} {'file' if count == 1 else 'files'} {done}")

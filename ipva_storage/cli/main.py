@@ -7,6 +7,7 @@ Importing this module imports neither NumPy, Construct nor Rich, so that `--help
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ import click
 
 from ipva_storage import __version__
 from ipva_storage.errors import IpvaError
+from ipva_storage.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,7 @@ COMMANDS: Final = {
     "disk": "VMDK and raw images: info, check, convert",
     "fs": "files on FAT disks: ls, tree, cat, get, put, rm, mkdir, format, check",
     "flash": "the emulated flash: info, ls, get, put, rm, plan, check, format",
-    "dump": "crash dumps: list, show, add, clear, check",
+    "dump": "crash dumps: list, show, add, clear, check, format",
 }
 """Every command and its one line in `ipva --help`; each is a module of this room."""
 
@@ -73,16 +75,25 @@ def program() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and end the process with its status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    colour = False if os.environ.get("NO_COLOR") else None
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter gets an escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = program.main(words, standalone_mode=False)
+        status = program.main(words, prog_name="ipva", standalone_mode=False, color=colour)
         sys.stdout.flush()
         code = status if isinstance(status, int) else 0
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = CANNOT_RUN
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        remedy = f"see: {context.command_path} --help" if context else None
+        told = IpvaError(error.format_message(), remedy=remedy)
+        code = _refuse(told, as_json="--json" in words)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("ipva: interrupted; nothing was left half-written", err=True)
-        code = CANNOT_RUN
+        told = IpvaError("interrupted", remedy="nothing was left half-written")
+        code = _refuse(told, as_json="--json" in words)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -96,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _refuse(error: IpvaError, *, as_json: bool) -> int:
     """Say in one line what is wrong, where, and what to do next."""
-    click.echo(f"ipva: {' '.join(str(error).split())}", err=True)
+    click.echo(f"ipva: {printable(' '.join(str(error).split()))}", err=True)
     if as_json:
         places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
         click.echo(json.dumps({"error": {"message": error.message, **places}}))

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ipva_storage.cli import output
-from ipva_storage.errors import FirmwareError
-from ipva_storage.units import GIB, MIB
+from ipva_storage.errors import FirmwareError, UsageError
+from ipva_storage.units import MIB
 
 
 @click.command("new", short_help="make an appliance")
@@ -17,16 +17,16 @@ from ipva_storage.units import GIB, MIB
     "--ram",
     "ram_bytes",
     type=output.Size(MIB),
-    default=64 * MIB,
-    show_default="64",
+    default="64",
+    show_default=True,
     help="RAM of the VM; a plain number is MiB.",
 )
 @click.option(
     "--cf-size",
     "cf_bytes",
     type=output.Size(),
-    default=GIB,
-    show_default="1G",
+    default="1G",
+    show_default=True,
     help="Size of the CompactFlash disk.",
 )
 @click.option(
@@ -56,11 +56,13 @@ def command(
 
     \b
     Example:
-      ipva new demo --ram 192
+      ipva new demo2 --ram 192
     """
     from ipva_storage import appliance
     from ipva_storage.device import Folder, RawDevice, read
 
+    if not folder:
+        raise UsageError("the folder has no name", remedy="name one, like: ipva new demo")
     image = None
     if firmware is not None:
         with RawDevice(firmware) as file:
@@ -79,10 +81,10 @@ def command(
     if as_json:
         output.document({"vmx": vmx, "disks": disks})
         return
-    click.echo(f"made {vmx}")
+    output.say(f"made {vmx}")
     for role, path in disks.items():
-        click.echo(f"     {path} ({role})")
-    click.echo(f"boot it with: ipva boot {folder}")
+        output.say(f"     {path} ({role})")
+    output.say(f"boot it with: ipva boot {folder}")
 
 
 def _warn_of_unknown(image: bytes, name: str) -> None:
@@ -92,5 +94,5 @@ def _warn_of_unknown(image: bytes, name: str) -> None:
     try:
         boot.parse_firmware(image)
     except FirmwareError as error:
-        click.echo(f"note: {name}: {error.message}; it is copied as it is", err=True)
-        click.echo("note: the simulator boots firmware of our own layout only", err=True)
+        output.say(f"note: {name}: {error.message}; it is copied as it is", err=True)
+        output.say("note: the simulator boots firmware of our own layout only", err=True)

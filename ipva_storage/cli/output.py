@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from ipva_storage.progress import silent
-from ipva_storage.units import parse_size
+from ipva_storage.units import parse_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +49,11 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line; what a terminal would obey comes out as an escape."""
+    click.echo(printable(text), err=err)
+
+
 def document(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2))
@@ -56,7 +61,7 @@ def document(value: Any) -> None:
 
 def table(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Print rows in aligned columns; `right` names those of numbers."""
-    lines = [list(row) for row in rows]
+    lines = [[printable(cell) for cell in row] for row in rows]
     if not lines:
         return
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
@@ -65,7 +70,7 @@ def table(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset())
             cell.rjust(width) if index in right else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
@@ -89,12 +94,13 @@ def show_findings(findings: Sequence[Finding]) -> None:
         severity = click.style(f"{finding.severity:7}", fg=colours[finding.severity])
         place = "" if finding.offset_bytes is None else f" at byte {finding.offset_bytes}"
         where = f"{finding.where}: " if finding.where else ""
-        click.echo(f"{severity} {finding.code}  {where}{finding.structure}{place}")
-        click.echo(f"        {finding.message}")
+        head = printable(f"{finding.code}  {where}{finding.structure}{place}")
+        click.echo(f"{severity} {head}")
+        say(f"        {finding.message}")
         if finding.repair:
-            click.echo(f"        to mend it: {finding.repair}")
+            say(f"        to mend it: {finding.repair}")
     if not findings:
-        click.echo("nothing wrong was found")
+        say("nothing wrong was found")
 
 
 def report_findings(

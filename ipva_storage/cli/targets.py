@@ -27,6 +27,10 @@ _ARCHIVES = (
     (0, b"BZh", "a bzip2 file", "bunzip2"),
     (0, b"\x28\xb5\x2f\xfd", "a zstd file", "unzstd"),
     (257, b"ustar", "a tar archive (an .ova is one)", "tar xf"),
+    (0, b"QFI\xfb", "a qcow2 disk", "qemu-img convert -O raw"),
+    (0, b"vhdxfile", "a VHDX disk", "qemu-img convert -O raw"),
+    (0, b"conectix", "a VHD disk", "qemu-img convert -O raw"),
+    (0, b"<<< ", "a VDI disk", "qemu-img convert -O raw"),
 )
 
 
@@ -161,18 +165,18 @@ def open_image(path: str | os.PathLike[str], *, writable: bool = False) -> Block
 
 
 def _refuse_archive(raw: RawDevice) -> None:
-    """Refuse what is no disk but holds one, naming the program that unpacks it.
+    """Refuse what holds a disk in a form not read here, naming the program that turns it into one.
 
-    Source: the magic numbers of RFC 1952, RFC 8878, POSIX.1 (ustar), and the zip, xz and bzip2
-    file formats. Confidence: stated.
+    Source: the magic numbers of RFC 1952, RFC 8878, POSIX.1 (ustar), the zip, xz and bzip2 file
+    formats, and QEMU's of other disks. Confidence: stated.
     """
     start = read(raw, 0, min(raw.size_bytes, _MAGIC_BYTES))
     for offset_bytes, magic, kind, program in _ARCHIVES:
         if start[offset_bytes : offset_bytes + len(magic)] == magic:
             raise UsageError(
-                f"it is {kind}, not a disk image",
+                f"it is {kind}, which is not read here",
                 where=raw.name,
-                remedy=f"unpack it first: {program} {raw.name}",
+                remedy=f"turn it into an image first: {program} {raw.name}",
             )
 
 
@@ -183,9 +187,13 @@ def open_volume(text: str, *, writable: bool = False, dry_run: bool = False) -> 
 
     with open_disk(text, writable=writable, dry_run=dry_run) as device:
         volume = fat.open_first(device)
-        yield volume
-        if writable:
-            volume.flush()
+        try:
+            yield volume
+            if writable:
+                volume.flush()
+        finally:
+            if writable:
+                volume.close()  # also after a refusal: what was finished stays, marked clean
 
 
 def describe(error: IpvaError) -> str:
@@ -207,3 +215,14 @@ def image_path(text: str) -> Path:
 def disk_of(target: str, role: str) -> str:
     """The disk that a store is on: `VM#role` for a VM, or the target itself when it is a disk."""
     return f"{target}#{role}" if is_vm(target) else target
+
+
+def output_folder(path: Path) -> Folder:
+    """The folder that a new file is to be in, which must be there: a typo makes no folders.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not path.parent.is_dir():
+        raise UsageError("there is no such folder", where=str(path.parent), remedy="make it first")
+    return Folder(path.parent)

@@ -11,7 +11,7 @@ from ipva_storage.errors import FatExistsError, FatNotFoundError, UsageError
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ipva_storage.fat import FatEntry, FatVolume
     from ipva_storage.progress import Progress
@@ -38,29 +38,40 @@ class Copied(NamedTuple):
 
 
 def put(
-    volume: FatVolume, sources: Sequence[Path], path: str, *, force: bool, progress: Progress
+    volume: FatVolume,
+    sources: Sequence[Path],
+    path: str,
+    *,
+    force: bool,
+    progress: Progress,
+    may_stop: Callable[[], None],
 ) -> Copied:
-    """Copy files and trees into a volume, in one batch of writes.
+    """Copy files and trees into a volume, in one batch of writes: all of them, or none.
+
+    Only where old files must give their room to new ones is what is finished kept.
 
     Raises:
-        FatExistsError: a file is there already and `force` is False; nothing was written.
-        NoSpaceError: the volume is full; what was copied before is whole.
+        FatExistsError: a file is there already and `force` is False.
+        NoSpaceError: the volume is full.
+        UsageError: two sources have one name, as FAT compares names.
     """
     skipped: list[str] = []
     jobs = list(_jobs(volume, sources, path, skipped))
+    _refuse_twins(jobs)
     if not force:
         _refuse_existing(volume, jobs)
     total = sum(job.size_bytes or 0 for job in jobs)
     done = count = 0
-    with volume.batch():
+    with volume.batch(all_or_nothing=True):
         for job in jobs:
+            may_stop()
             if job.size_bytes is None:
                 _make_folder(volume, job.path)
                 continue
             with RawDevice(job.source) as file:
                 volume.write_chunks(
                     job.path,
-                    _chunks(file),
+                    _chunks(file, may_stop),
                     size_bytes=file.size_bytes,
                     modified=_modified(job.source),
                 )
@@ -109,6 +120,21 @@ def _stat(volume: FatVolume, path: str) -> FatEntry | None:
         return None
 
 
+def _refuse_twins(jobs: Sequence[_Job]) -> None:
+    """Refuse names that differ in case only: FAT keeps one of them."""
+    from ipva_storage.fat.names import fold
+
+    seen: dict[str, _Job] = {}
+    for job in jobs:
+        other = seen.setdefault(fold(job.path), job)
+        is_one_folder = other.path == job.path and job.size_bytes is other.size_bytes is None
+        if other is not job and not is_one_folder:
+            raise UsageError(
+                f"{other.source} and {job.source} would both be {job.path}",
+                remedy="rename one of them; FAT does not tell upper from lower case",
+            )
+
+
 def _refuse_existing(volume: FatVolume, jobs: Sequence[_Job]) -> None:
     for job in jobs:
         if job.size_bytes is not None and _stat(volume, job.path) is not None:
@@ -127,8 +153,9 @@ def _make_folder(volume: FatVolume, path: str) -> None:
         raise FatExistsError(f"{path} is a file, not a folder", where=volume.name)
 
 
-def _chunks(file: RawDevice) -> Iterator[bytes]:
+def _chunks(file: RawDevice, may_stop: Callable[[], None]) -> Iterator[bytes]:
     for at in range(0, file.size_bytes, CHUNK_BYTES):
+        may_stop()
         yield read(file, at, min(CHUNK_BYTES, file.size_bytes - at))
 
 

@@ -38,6 +38,7 @@ class Changes:
         self.folders: set[Folder | None] = set()
         """Folders that may have changed."""
         self.is_failed = False
+        self.commit_count = 0
 
     @property
     def has_frees(self) -> bool:
@@ -52,7 +53,7 @@ class Changes:
         """
         if self.is_failed:
             raise FatError(
-                "an earlier write failed, so the volume is not changed any more",
+                "an earlier change failed, so the volume is not changed any more",
                 where=self._device.name,
                 remedy="open it again",
             )
@@ -80,6 +81,7 @@ class Changes:
         if not (self._has_data or self._links or self._frees or self.folders):
             return
         self.is_failed = True
+        self.commit_count += 1
         self._write_table_and_folders()
         for first in self._frees:
             chain, _ = self._table.follow(first)

@@ -346,15 +346,25 @@ class FatVolume:
         self._folders.pop(cluster, None)
 
     @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self, *, all_or_nothing: bool = False) -> Iterator[None]:
         """Make everything in the block durable together, at its end, with a few barriers in all.
 
         The order of safety is kept for the batch as a whole: old files are intact whenever the
         power goes. When the block fails, what its finished calls did is kept.
+
+        Args:
+            all_or_nothing: when the block fails, leave the volume as it was, and refuse further
+                changes until it is opened again. Where room had to be made in between, by freeing
+                what the block replaced, what its finished calls did is kept all the same.
         """
         self._depth += 1
+        commits = self._changes.commit_count
         try:
             yield
+        except BaseException:
+            if all_or_nothing and self._depth == 1 and self._changes.commit_count == commits:
+                self._changes.is_failed = True
+            raise
         finally:
             self._depth -= 1
             if not self._depth and not self._changes.is_failed:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +51,59 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
+
+
+FIRST = ("new", "boot", "fs put", "flash put", "dump add")
+LAST = ("fs rm", "flash rm", "dump clear", "fs format", "flash format", "dump format")
+
+
+def test_every_example_runs_as_printed(
+    ipva: Ipva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with an appliance `demo` and a README.md each example ends with status 0 or 1.
+
+    Those that make something come first, those that remove it last.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("hello")
+    assert ipva("new", "demo", "--cf-size", "64M").status == 0
+    order = {words: place for place, words in enumerate([*FIRST, "", *LAST])}
+    commands = sorted(every_command(), key=lambda each: order.get(each[0], len(FIRST)))
+    for words, command in commands:
+        example = next(
+            line for line in (command.help or "").splitlines() if f"ipva {words} " in line
+        )
+        typed, _, line = example.strip().rpartition("ipva ")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
+        result = ipva(*shlex.split(line))
+        allowed = (0, 1) if "plan" in words else (0,)
+        assert result.status in allowed, (line, result)
+
+
+def test_no_color_is_honoured(vm: Path) -> None:
+    """With NO_COLOR even a terminal gets plain text."""
+    code = "import pty, sys; pty.spawn([sys.executable, '-m', 'ipva_storage.cli', *sys.argv[1:]])"
+    (vm / "hd-dump.vmdk").unlink()
+    for no_color, is_coloured in (("", True), ("1", False)):
+        shown = subprocess.run(
+            [sys.executable, "-c", code, "doctor", str(vm)],
+            capture_output=True,
+            env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm"},
+            check=False,
+        )
+        assert b"VM001" in shown.stdout
+        assert (b"\x1b[3" in shown.stdout) is is_coloured
+
+
+def test_a_usage_error_is_one_line_and_with_json_one_document(ipva: Ipva, vm: Path) -> None:
+    """A bad option or a missing argument is refused like anything else."""
+    plain = ipva("flash", "plan", vm, "--ram", "abc")
+    assert plain.status == 2
+    assert plain.err.count("\n") == 1
+    assert "ipva flash plan --help" in plain.err
+    as_json = ipva("boot", "--json")
+    assert as_json.status == 2
+    assert "VM" in as_json.document["error"]["message"]
 
 
 def test_help_lists_every_command() -> None:

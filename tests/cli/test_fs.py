@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,82 @@ def test_a_name_that_fat_cannot_hold_is_refused(ipva: Ipva, vm: Path, tmp_path: 
     assert result.status == 2
     assert "what?.txt" in result.err
     assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+@pytest.mark.parametrize("bad_name", ["z?.txt", "z:b.txt"])
+def test_a_refused_put_leaves_the_volume_as_it_was(
+    ipva: Ipva, vm: Path, tree: Path, bad_name: str
+) -> None:
+    """When the last of many files cannot be copied, none is, and the volume is not marked."""
+    (tree / bad_name).write_text("x")
+    result = ipva("fs", "put", tree, f"{vm}#cf:/")
+    assert result.status == 2
+    assert bad_name in result.err
+    assert ipva("fs", "ls", f"{vm}#cf:/", "--json").document == []
+    assert ipva("fs", "check", f"{vm}#cf").out == "nothing wrong was found\n"
+
+
+def test_names_that_differ_in_case_only_are_refused(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """Of two files with one FAT name neither is copied, and both are named."""
+    source = tmp_path / "n"
+    source.mkdir()
+    (source / "Abc").write_text("1")
+    (source / "abc").write_text("2")
+    result = ipva("fs", "put", source, f"{vm}#cf:/")
+    assert result.status == 2
+    assert "Abc" in result.err
+    assert "abc" in result.err
+    assert ipva("fs", "ls", f"{vm}#cf:/", "--json").document == []
+
+
+def test_ctrl_c_during_put_leaves_the_volume_as_it_was(
+    ipva: Ipva, vm: Path, tmp_path: Path
+) -> None:
+    """Interrupted between two pieces, a copy leaves neither files nor lost clusters."""
+    source = tmp_path / "many"
+    source.mkdir()
+    for index in range(12):
+        (source / f"file {index}").write_bytes(bytes([index + 1]) * 4_000_000)
+    code = f"""
+import os, signal, sys
+from ipva_storage.cli import transfer
+from ipva_storage.cli.main import main
+plain, calls = transfer.read, []
+def read(*words):
+    calls.append(words)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+    return plain(*words)
+transfer.read = read
+main(["fs", "put", {str(source)!r}, {f"{vm}#cf:/"!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done
+    assert done.stderr.strip() == "ipva: interrupted; nothing was left half-written"
+    assert ipva("fs", "ls", f"{vm}#cf:/", "--json").document == []
+    assert ipva("fs", "check", f"{vm}#cf").out == "nothing wrong was found\n"
+
+
+@pytest.mark.parametrize("disk", ["flash", "dump", "boot"])
+def test_fs_format_refuses_a_disk_that_holds_anything(ipva: Ipva, vm: Path, disk: str) -> None:
+    """Neither objects, crash dumps nor files are formatted away without --force."""
+    before = (vm / f"hd-{disk}.vmdk").read_bytes()
+    result = ipva("fs", "format", f"{vm}#{disk}")
+    assert result.status == 2
+    assert "--force" in result.err
+    assert (vm / f"hd-{disk}.vmdk").read_bytes() == before
+
+
+def test_a_name_with_escapes_is_shown_and_not_obeyed(ipva: Ipva, vm: Path) -> None:
+    """What an image calls its files cannot drive the terminal."""
+    label = b"\x1b]0;pwn\x07   "
+    disk = vm / "hd-cf.vmdk"
+    content = bytearray(disk.read_bytes())
+    at = content.index(b"CF0        ")
+    content[at : at + 11] = label[:11]
+    disk.write_bytes(content)
+    shown = ipva("info", vm)
+    assert "\x1b" not in shown.out
+    assert "\x07" not in shown.out
+    checked = ipva("fs", "check", f"{vm}#cf")
+    assert "\x1b" not in checked.out

@@ -129,3 +129,68 @@ def test_info_of_a_vm_with_a_missing_disk_says_which(ipva: Ipva, vm: Path) -> No
     assert result.status == 1
     errors = [disk["role"] for disk in result.document["disks"] if "error" in disk]
     assert errors == ["dump"]
+
+
+@pytest.mark.parametrize("disk", ["cf", "boot", "dump"])
+def test_flash_format_refuses_another_disk(ipva: Ipva, vm: Path, disk: str) -> None:
+    """A disk with files or dumps is not made a flash disk without --force."""
+    before = (vm / f"hd-{disk}.vmdk").read_bytes()
+    result = ipva("flash", "format", f"{vm}#{disk}")
+    assert result.status == 2
+    assert (vm / f"hd-{disk}.vmdk").read_bytes() == before
+
+
+def test_format_refuses_what_it_does_not_recognise(ipva: Ipva, tmp_path: Path) -> None:
+    """A flash image that is not ours, such as a real appliance's, is kept; a blank one is not."""
+    image = tmp_path / "real.img"
+    image.write_bytes(bytes(1 << 20) + b"a real one" + bytes(100 << 20))
+    assert ipva("flash", "format", image).status == 2
+    assert ipva("dump", "format", image).status == 2
+    assert ipva("fs", "format", image).status == 2
+    image.write_bytes(bytes(100 << 20))
+    assert ipva("flash", "format", image).status == 0
+    assert ipva("flash", "ls", image, "--json").document == []
+
+
+def test_a_dump_disk_that_is_lost_can_be_made_anew(ipva: Ipva, vm: Path) -> None:
+    """`dump format` refuses while there are dumps; with --force it ends with an empty disk."""
+    assert ipva("dump", "add", vm, __file__).status == 0
+    assert ipva("dump", "format", vm).status == 2
+    assert ipva("dump", "format", vm, "--force").status == 0
+    assert ipva("dump", "list", vm, "--json").document == []
+    assert ipva("dump", "format", vm).status == 0
+
+
+@pytest.mark.parametrize("name", ["ünïcode", "\udcff\udcfe", "new\nline", "\x1b]0;x\x07"])
+def test_any_name_can_be_stored_and_is_shown_as_text(ipva: Ipva, vm: Path, name: str) -> None:
+    """Names are bytes as typed, UTF-8 or not; listings show them without obeying them."""
+    assert ipva("flash", "put", vm, name, "--value", "1").status == 0
+    listed = ipva("flash", "ls", vm)
+    assert listed.status == 0
+    assert "\x1b" not in listed.out
+    assert listed.out.count("\n") == 1
+    assert ipva("flash", "get", vm, name).out == "1"
+    assert ipva("flash", "rm", vm, name).status == 0
+
+
+def test_an_empty_dump_or_one_that_is_too_long_is_refused(
+    ipva: Ipva, vm: Path, tmp_path: Path
+) -> None:
+    """A record has text, and at most 1 MiB of it."""
+    text = tmp_path / "text"
+    text.write_bytes(b"")
+    assert ipva("dump", "add", vm, text).status == 2
+    text.write_bytes(b"x" * (2**20 + 1))
+    assert ipva("dump", "add", vm, text).status == 2
+    text.write_bytes(b"x" * 2**20)
+    assert ipva("dump", "add", vm, text, "--dry-run").out.startswith("would add dump")
+    assert ipva("dump", "add", vm, text).status == 0
+
+
+def test_convert_into_a_folder_that_is_not_there_is_refused(
+    ipva: Ipva, vm: Path, tmp_path: Path
+) -> None:
+    """A typo in the path makes no folders."""
+    result = ipva("disk", "convert", f"{vm}#boot", tmp_path / "nowhere" / "x.img", "-O", "raw")
+    assert result.status == 2
+    assert not (tmp_path / "nowhere").exists()
