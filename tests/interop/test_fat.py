@@ -180,10 +180,10 @@ def test_broken_images(shared_images: Path, tmp_path: Path, name: str) -> None:
     image = tmp_path / "image"
     unpack(shared_images / "fat-broken" / f"{name}.img.gz", image)
     with RawDevice(image) as device:
-        started = time.monotonic()
+        started = time.process_time()
         assert serious(device)
         survive(device)
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if name.startswith("dosfstools")])
