@@ -94,6 +94,11 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "VMDK018": Kind(_W, "zeroed grain not announced", "some programs read other bytes there"),
     "VMDK019": Kind(_W, "grain behind the end of the disk", "it takes space and is never read"),
     "VMDK020": Kind(_E, "grain tables overlap", "parts of the disk show the same data"),
+    "VMDK021": Kind(
+        _E, "extents share bytes", "writing one part of the disk changes another, or its descriptor"
+    ),
+    "VMDK022": Kind(_W, "extent without sectors", "some programs refuse the disk"),
+    "VMDK023": Kind(_E, "disk without sectors", "there is nothing to use"),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
     "PART002": Kind(_E, "partitions overlap", "writing to one destroys the other"),
@@ -161,7 +166,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "BOOT004": Kind(_E, "the firmware is damaged", "the appliance does not boot: checksum wrong!"),
     # -- appliance and doctor -----------------------------------------------------------------
-    "VM001": Kind(_E, "a disk cannot be opened", "the appliance does not boot"),
+    "VM001": Kind(_E, "a disk cannot be used", "its content is out of reach of the appliance"),
     "VM002": Kind(_E, "the RAM size is unusable", "the appliance does not start"),
     "VM003": Kind(_I, "more than 3 GiB of RAM", "the rest is left unused"),
     "VM004": Kind(
@@ -175,5 +180,10 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "VM008": Kind(
         _I, "the CompactFlash volume is smaller than its disk", "the rest of the disk is unused"
     ),
+    "VM009": Kind(
+        _E, "a disk stands on the wrong node", "does not boot, or the disk's content is destroyed"
+    ),
+    "VM010": Kind(_E, "a file is the disk of two nodes", "they overwrite each other"),
+    "VM011": Kind(_E, "a disk is too small for its role", "the appliance does not boot"),
 }
 """Every code there is, by room, in order."""

@@ -8,6 +8,7 @@ import secrets
 from typing import Final
 
 from ipva_storage.errors import UsageError
+from ipva_storage.units import printable
 
 STATIC_PREFIX: Final = bytes.fromhex("005056")
 """What a MAC address that a person assigns starts with.
@@ -38,7 +39,7 @@ def parse_static_mac(text: str) -> bytes:
     mac = parse_mac(text)
     if mac is None or not is_static_mac(mac):
         raise UsageError(
-            f"“{text[:40]}” is no address that VMware lets a person assign",
+            f"“{printable(text[:40])}” is no address that VMware lets a person assign",
             remedy="use one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff",
         )
     return mac

@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage import units
 from ipva_storage.appliance.flashdisk import mounted_flash
 from ipva_storage.appliance.roles import Role
 from ipva_storage.errors import IpvaError
@@ -80,8 +81,8 @@ def boot(
             result.ram_bytes = appliance.ram_bytes
         _boot(appliance, result, dry_run=dry_run)
     except IpvaError as error:
-        result.error = getattr(error, "console", None) or str(error)
-        result.reason = str(error)
+        result.reason = units.printable(str(error))
+        result.error = getattr(error, "console", None) or result.reason
     return result
 
 
@@ -156,8 +157,4 @@ def printable(key: bytes) -> str:
     >>> printable(b"cn=M\xc3\xbcller\x00\xff")
     'cn=Müller\\x00\\xff'
     """
-    text = key.decode("utf-8", "backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+    return units.printable(key.decode("utf-8", "backslashreplace"))

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipva_storage.appliance import identity
 from ipva_storage.errors import ConfigError, UsageError
-from ipva_storage.units import MIB
+from ipva_storage.units import MIB, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,11 @@ PERFCTR_KEY: Final = "monitor_control.pseudo_perfctr"
 UUID_KEY: Final = "uuid.bios"
 
 _LINE: Final = re.compile(r"([^\r\n]*)(\r\n|\n|\r|\Z)")
-_ENTRY: Final = re.compile(
-    r"[ \t\ufeff]*(?P<key>[^ \t=#]+)[ \t]*=[ \t]*"
-    r"(?P<value>\"[^\"]*\"|[^\"#]*?)[ \t]*(?:#.*)?",
-    re.DOTALL,
+_HEAD: Final = re.compile(
+    r"[ \t\ufeff]*+(?P<key>[^ \t=#\ufeff][^ \t=#]*+)[ \t]*+=[ \t]*+", re.DOTALL
 )
+"""A line up to its value. Possessive, so that a hostile line takes linear time."""
+_BLANKS: Final = " \t"
 _ESCAPED: Final = re.compile(r"\|([0-9A-Fa-f]{2})")
 _TO_ESCAPE: Final = re.compile(r'[\x00-\x1f"|\x7f]')
 _RAM: Final = re.compile(r"[0-9]{1,9}")
@@ -110,10 +110,9 @@ class VmxFile:
             self._append(f"{key} = {quoted}")
             return
         line = self._lines[index]
-        match = _ENTRY.fullmatch(line.text)
-        assert match is not None  # `_find` gives entries only
-        start, end = match.span("value")
-        text = line.text[:start] + quoted + line.text[end:]
+        entry = _find_entry(line.text)
+        assert entry is not None  # `_find` gives entries only
+        text = line.text[: entry.start] + quoted + line.text[entry.end :]
         self._lines[index] = VmxLine(text, line.ending, line.key, value)
 
     def remove(self, key: str) -> bool:
@@ -141,7 +140,9 @@ class VmxFile:
         value = self.get(RAM_KEY)
         if value is None or not _RAM.fullmatch(value.strip()):
             reason = (
-                "there is no memsize" if value is None else f"memsize “{value[:40]}” is no number"
+                "there is no memsize"
+                if value is None
+                else f"memsize “{printable(value[:40])}” is no number"
             )
             raise ConfigError(reason, where=self.name, remedy='add a line like memsize = "64"')
         return int(value) * MIB
@@ -219,16 +220,41 @@ class VmxFile:
             self._lines[-1] = VmxLine(last.text, ending, last.key, last.value)
         line = _parse_line(text, ending)
         if line.key is None:
-            raise UsageError(f"“{text[:80]}” is no line of a .vmx")
+            raise UsageError(f"“{printable(text[:80])}” is no line of a .vmx")
         self._lines.append(line)
 
 
+class _Entry(NamedTuple):
+    """Where in a line its parts are."""
+
+    key: str
+    start: int
+    """First letter of the value, its quote included."""
+    end: int
+    """One after the value's last letter."""
+
+
+def _find_entry(text: str) -> _Entry | None:
+    """The parts of a line `name = "value" # comment`, or None where it is none."""
+    head = _HEAD.match(text)
+    if head is None:
+        return None
+    start = head.end()
+    if text.startswith('"', start):
+        end = text.find('"', start + 1) + 1
+        if not end or text[end:].lstrip(_BLANKS)[:1] not in ("", "#"):
+            return None
+        return _Entry(head["key"], start, end)
+    value = text[start:].partition("#")[0].rstrip(_BLANKS)
+    return None if '"' in value else _Entry(head["key"], start, start + len(value))
+
+
 def _parse_line(text: str, ending: str) -> VmxLine:
-    match = _ENTRY.fullmatch(text)
-    if match is None:
+    entry = _find_entry(text)
+    if entry is None:
         return VmxLine(text, ending)
-    value = match["value"].removeprefix('"').removesuffix('"')
-    return VmxLine(text, ending, match["key"], unescape(value))
+    value = text[entry.start : entry.end].removeprefix('"').removesuffix('"')
+    return VmxLine(text, ending, entry.key, unescape(value))
 
 
 def escape(value: str) -> str:

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-_REPLACE: Final = "ipva fs put --force ipva.bin VM#boot:/ipva.bin"
-_FORMAT: Final = "ipva fs format --force --label HD-BOOT VM#boot"
+_REPLACE: Final = (
+    "take a good one from another appliance (ipva fs get OTHER#boot:/ipva.bin .), then: "
+    "ipva fs put --force ipva.bin VM#boot:/ipva.bin"
+)
+_LEAVE_OR_REPLACE: Final = f"leave it if it is the vendor's; else {_REPLACE}"
+_NEW_DISK: Final = (
+    "put the boot disk of another appliance in its place; or keep a copy (ipva disk convert "
+    "VM#boot boot-copy.vmdk) and format it, which loses what it holds: "
+    "ipva fs format --force --label HD-BOOT VM#boot"
+)
 
 
 def check(device: BlockDevice) -> Iterator[Finding]:
@@ -27,7 +35,7 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     try:
         image = read_image(device)
     except FatError as error:
-        yield Finding("BOOT001", "boot volume", error.message, None, error.offset_bytes, _FORMAT)
+        yield Finding("BOOT001", "boot volume", error.message, None, error.offset_bytes, _NEW_DISK)
         return
     except FirmwareError as error:
         yield Finding("BOOT002", "firmware file", error.message, None, None, _REPLACE)
@@ -37,4 +45,4 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     except ChecksumError as error:
         yield Finding("BOOT004", "firmware payload", error.message, None, None, _REPLACE)
     except FirmwareError as error:
-        yield Finding("BOOT003", "firmware header", error.message, None, None, _REPLACE)
+        yield Finding("BOOT003", "firmware header", error.message, None, None, _LEAVE_OR_REPLACE)

@@ -52,12 +52,12 @@ def command(
         )
     else:
         for line in result.trace:
-            click.echo(line)
+            output.say(line)
         if result.error is not None:
-            click.echo(result.error)
+            output.say(result.error)
             if result.reason is not None and result.reason != result.error:
-                click.echo(f"ipva: {result.reason}", err=True)
+                output.say(f"ipva: {result.reason}", err=True)
         if result.lost:
             would = "would be" if dry_run else "were"
-            click.echo(f"{len(result.lost)} objects {would} lost: too little RAM", err=True)
+            output.say(f"objects that {would} lost: {len(result.lost)} (too little RAM)", err=True)
     context.exit(0 if result.booted and not result.lost else output.PROBLEMS)

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import click
-
+from ipva_storage.cli import output
+from ipva_storage.device import Folder
 from ipva_storage.errors import IpvaError
-from ipva_storage.units import format_size
+from ipva_storage.units import format_size, printable
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice
     from ipva_storage.flash import FlashDirectory
 
+_BLOCK_BYTES: Final = 512
+"""What `st_blocks` counts. Source: POSIX stat(2) of Linux, macOS and BSD. Confidence: stated."""
+
+_ONE_FILE: Final = ("raw", "monolithicSparse")
+"""Formats in which the disk is the file that was opened."""
+
 
 def disk(device: BlockDevice, *, segment_limit: int | None = None) -> dict[str, Any]:
     """Facts of a disk: format, sizes, volumes, and the store it holds, if one is recognised."""
-    return {
+    facts: dict[str, Any] = {
         "kind": "disk",
-        "file": device.name,
+        "file": printable(device.name),
         "format": getattr(device, "subformat", "raw"),
         "virtual_size": device.size_bytes,
         "file_size": getattr(device, "file_size_bytes", device.size_bytes),
-        **content(device, segment_limit),
     }
+    allocated_bytes = allocated(device)
+    if allocated_bytes is not None:
+        facts["allocated_size"] = allocated_bytes
+    return facts | content(device, segment_limit)
+
+
+def allocated(device: BlockDevice) -> int | None:
+    """Bytes that the files of a disk take on the host; None where it does not tell."""
+    first = Path(device.name)
+    folder = Folder(first.parent)
+    paths = {first}
+    try:
+        if getattr(device, "subformat", "raw") not in _ONE_FILE:
+            lines = getattr(device, "descriptor").extents  # noqa: B009 - a VMDK has one
+            paths |= {folder.resolve(line.file_name) for line in lines if line.file_name}
+        return int(sum(path.stat().st_blocks for path in paths)) * _BLOCK_BYTES
+    except (IpvaError, OSError, ValueError, AttributeError):  # Windows counts no blocks
+        return None
+
+
+def has_unreadable(facts: dict[str, Any]) -> bool:
+    """Whether a disk, or a volume on it, could not be read."""
+    return "error" in facts or any("error" in volume for volume in facts.get("volumes", ()))
 
 
 def content(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
@@ -62,7 +91,7 @@ def volumes(device: BlockDevice) -> list[dict[str, Any]]:
                 opened = fat.open(part)
                 facts |= {"label": opened.label, "free": opened.free_bytes}
             except IpvaError as error:
-                facts["error"] = str(error)
+                facts["error"] = printable(str(error))
         found.append(facts)
     return found
 
@@ -72,7 +101,11 @@ def flash_use(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
     from ipva_storage import flash
 
     nor = flash.NorDevice(device)
-    return directory_use(flash.open(nor, segment_limit=segment_limit, read_only=True))
+    directory = flash.open(nor, segment_limit=segment_limit, read_only=True)
+    facts = directory_use(directory)
+    if segment_limit is not None:
+        facts["fits"] = directory.plan(segment_limit).fits
+    return facts
 
 
 def directory_use(directory: FlashDirectory) -> dict[str, Any]:
@@ -94,25 +127,38 @@ def directory_use(directory: FlashDirectory) -> dict[str, Any]:
 
 def show_disk(facts: dict[str, Any], *, indent: str = "") -> None:
     """Print the facts of a disk for people."""
-    size, file_size = format_size(facts["virtual_size"]), format_size(facts["file_size"])
-    click.echo(f"{indent}{facts['file']}: {facts['format']}, {size}, {file_size} on the host")
+    size = format_size(facts["virtual_size"])
+    on_host = facts["file_size"]
+    if facts["format"] != "monolithicSparse":  # which has no holes worth telling
+        on_host = facts.get("allocated_size", on_host)
+    output.say(
+        f"{indent}{facts['file']}: {facts['format']}, {size}, {format_size(on_host)} on the host"
+    )
     for volume in facts["volumes"]:
-        number = volume["partition"]
-        name = "volume" if number is None else f"partition {number}"
-        text = f"{indent}  {name}: {volume['kind']}, {format_size(volume['size'])}"
-        if "error" in volume:
-            text += f", unreadable: {volume['error']}"
-        elif "free" in volume:
-            text += f", {format_size(volume['free'])} free, label {volume['label'] or 'none'}"
-        click.echo(text)
+        output.say(f"{indent}  {_volume_text(volume)}")
     if "flash" in facts:
-        use = facts["flash"]
-        segments = use["segments"]
-        in_use = f"{segments['used']} of {segments['usable']} segments in use"
-        objects = f"{use['objects']} objects, {format_size(use['used'])} used"
-        click.echo(f"{indent}  flash directory: {objects}, {in_use}")
+        _show_flash(facts["flash"], indent)
     if "dumps" in facts:
         dumps = facts["dumps"]
-        click.echo(f"{indent}  crash dumps: {dumps['count']}, {format_size(dumps['size'])}")
+        output.say(f"{indent}  crash dumps: {dumps['count']}, {format_size(dumps['size'])}")
     if "content" in facts:
-        click.echo(f"{indent}  {facts['content']}")
+        output.say(f"{indent}  {facts['content']}")
+
+
+def _volume_text(volume: dict[str, Any]) -> str:
+    number = volume["partition"]
+    name = "volume" if number is None else f"partition {number}"
+    text = f"{name}: {volume['kind']}, {format_size(volume['size'])}"
+    if "error" in volume:
+        return f"{text}, unreadable: {volume['error']}"
+    if "free" in volume:
+        return f"{text}, {format_size(volume['free'])} free, label {volume['label'] or 'none'}"
+    return text
+
+
+def _show_flash(use: dict[str, Any], indent: str) -> None:
+    used, usable = use["segments"]["used"], use["segments"]["usable"]
+    count = f"{used}" if usable is None else f"{used} of {usable}"
+    plural = "" if use["objects"] == 1 else "s"
+    objects = f"{use['objects']} object{plural}, {format_size(use['used'])} used"
+    output.say(f"{indent}  flash directory: {objects}, {count} segments in use")

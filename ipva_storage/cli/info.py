@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +11,7 @@ import click
 from ipva_storage.cli import facts as disk_facts
 from ipva_storage.cli import output, targets
 from ipva_storage.errors import IpvaError, UsageError
-from ipva_storage.units import format_size
+from ipva_storage.units import MIB, format_size, printable
 
 if TYPE_CHECKING:
     from ipva_storage.appliance import Appliance, Role
@@ -39,7 +41,8 @@ def command(context: click.Context, target: str, as_json: bool) -> None:
         output.document(facts)
     else:
         show(facts)
-    context.exit(output.PROBLEMS if any("error" in disk for disk in facts.get("disks", ())) else 0)
+    parts = [facts, *facts.get("disks", ())]
+    context.exit(output.PROBLEMS if any(map(disk_facts.has_unreadable, parts)) else 0)
 
 
 def _refuse_unknown(device: BlockDevice, facts: dict[str, Any]) -> None:
@@ -54,46 +57,55 @@ def _refuse_unknown(device: BlockDevice, facts: dict[str, Any]) -> None:
 
 
 def machine(vm: Appliance) -> dict[str, Any]:
-    """Facts of a VM: RAM, what of it the flash directory may use, and each disk."""
+    """Facts of a VM: RAM, what of it the flash directory may use, and each disk.
+
+    With a RAM size that no appliance starts with, `error` says so and `segments` is None.
+    """
     from ipva_storage.appliance import Role
     from ipva_storage.flash import DEFAULT_RULE
 
-    try:
-        segment_count: int | None = DEFAULT_RULE.segment_count(vm.ram_bytes)
-    except IpvaError:  # less RAM than the appliance starts with
-        segment_count = None
-    return {
+    facts: dict[str, Any] = {
         "kind": "vm",
-        "vmx": str(vm.folder.path / vm.vmx_name),
-        "ram": vm.ram_bytes,
-        "segments": segment_count,
-        "disks": [_disk(vm, role, segment_count) for role in Role],
+        "vmx": printable(str(vm.folder.path / vm.vmx_name)),
+        "ram": None,
+        "segments": None,
     }
+    try:
+        facts["ram"] = vm.ram_bytes
+        facts["segments"] = DEFAULT_RULE.segment_count(vm.ram_bytes)
+    except IpvaError as error:
+        facts["error"] = printable(targets.describe(error))
+    return facts | {"disks": [_disk(vm, role, facts["segments"]) for role in Role]}
 
 
 def _disk(vm: Appliance, role: Role, segment_limit: int | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"role": str(role), "node": role.node}
     try:
-        device = vm.open_disk(role)
-        try:
-            return facts | disk_facts.disk(device, segment_limit=segment_limit)
-        finally:
-            device.close()
+        with contextlib.closing(vm.open_disk(role)) as device:
+            facts |= disk_facts.disk(device, segment_limit=segment_limit)
     except IpvaError as error:
-        return facts | {"error": targets.describe(error)}
+        return facts | {"error": printable(targets.describe(error))}
+    if segment_limit is None and "flash" in facts:
+        facts["flash"]["segments"]["usable"] = None  # the RAM decides it, and is not known
+    return facts
 
 
 def show_machine(facts: dict[str, Any]) -> None:
     """Print the facts of a VM for people."""
-    segments = (
-        "too little to start"
-        if facts["segments"] is None
-        else (f"the flash directory may use {facts['segments']} segments")
-    )
-    click.echo(f"{facts['vmx']}: {format_size(facts['ram'])} RAM, {segments}")
+    ram = "unknown" if facts["ram"] is None else format_size(facts["ram"])
+    text = f"{facts['vmx']}: {ram} RAM"
+    if "error" not in facts:
+        count = facts["segments"]
+        text += f", the flash directory may use {count} segment{'s' if count > 1 else ''}"
+    output.say(text)
+    if "error" in facts:
+        output.say(f"  it does not start: {facts['error']}")
     for disk in facts["disks"]:
-        click.echo(f"{disk['role']} (IDE {disk['node']})")
+        output.say(f"{disk['role']} (IDE {disk['node']})")
         if "error" in disk:
-            click.echo(f"  {disk['error']}")
+            output.say(f"  {disk['error']}")
         else:
             disk_facts.show_disk(disk, indent="  ")
+        if not disk.get("flash", {}).get("fits", True):
+            plan = f"ipva flash plan {shlex.quote(facts['vmx'])} --ram {facts['ram'] // MIB}"
+            output.say(f"  that does not fit: the next boot loses objects; to see them: {plan}")

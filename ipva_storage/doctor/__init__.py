@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from ipva_storage.appliance import Role
-from ipva_storage.doctor import disks, machine
-from ipva_storage.errors import IpvaError
+from ipva_storage.doctor import advice, disks, identity, machine, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +19,15 @@ __all__ = ["examine"]
 def examine(appliance: Appliance) -> Iterator[Finding]:
     """Everything that is wrong with a VM: its .vmx, then each disk in order of its IDE node.
 
-    Nothing is written. A damaged disk is a finding and never ends the examination.
+    Nothing is written. A damaged disk is a finding and never ends the examination. `where` is the
+    path of the file, and advice has the VM's own names in it, ready to type.
     """
-    for found in machine.examine(appliance):
-        yield dataclasses.replace(found, where=found.where or appliance.vmx.name)
+    yield from map(advice.tidy, _examine(appliance, advice.Names.of(appliance)))
+
+
+def _examine(appliance: Appliance, names: advice.Names) -> Iterator[Finding]:
+    yield from machine.examine(appliance, names)
+    yield from places.shared_files(appliance, names)
+    held = identity.recognise_all(appliance)
     for role in Role:
-        try:
-            name = appliance.disk_name(role)
-        except IpvaError:
-            name = appliance.vmx.name
-        for found in disks.examine(appliance, role):
-            yield dataclasses.replace(found, where=found.where or name)
+        yield from disks.examine(appliance, role, held, names)

@@ -18,37 +18,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.appliance import Appliance
+    from ipva_storage.doctor.advice import Names
 
 
-def examine(appliance: Appliance) -> Iterator[Finding]:
+def examine(appliance: Appliance, names: Names) -> Iterator[Finding]:
     """Findings of the .vmx."""
-    yield from _ram(appliance)
+    yield from _ram(appliance, names)
     vmx = appliance.vmx
     if not vmx.has_nic or (vmx.nic_type and vmx.nic_type.lower() not in NIC_TYPES):
         yield Finding(
             "VM004",
             "network card",
             f"the type is “{(vmx.nic_type or 'none')[:40]}”, and there is a driver for vlance only",
-            repair='set ethernet0.present = "TRUE" and ethernet0.virtualDev = "vlance"',
+            where=names.vmx,
+            repair=f'in {names.vmx} set ethernet0.present = "TRUE" and '
+            'ethernet0.virtualDev = "vlance"',
         )
     if not vmx.has_pseudo_perfctr:
         yield Finding(
             "VM005",
             "clock",
             "monitor_control.pseudo_perfctr is not TRUE",
-            repair='add the line monitor_control.pseudo_perfctr = "TRUE"',
+            where=names.vmx,
+            repair=f'in {names.vmx} add the line monitor_control.pseudo_perfctr = "TRUE"',
         )
 
 
-def _ram(appliance: Appliance) -> Iterator[Finding]:
+def _ram(appliance: Appliance, names: Names) -> Iterator[Finding]:
     try:
         ram_bytes = appliance.ram_bytes
         visible_ram_bytes(ram_bytes)
     except IpvaError as error:
-        repair = 'set memsize = "64" or more'
-        yield Finding("VM002", "memsize", error.message, repair=repair)
+        repair = f'in {names.vmx} set memsize = "64" or more'
+        yield Finding("VM002", "memsize", error.message, where=names.vmx, repair=repair)
         return
     if ram_bytes > MAXIMUM_RAM_BYTES:
-        yield Finding(
-            "VM003", "memsize", f"{format_size(ram_bytes)} are given, and 3.0 GiB are used"
-        )
+        message = f"{format_size(ram_bytes)} are given, and 3.0 GiB are used"
+        yield Finding("VM003", "memsize", message, where=names.vmx)

@@ -5,7 +5,7 @@ The layout is ours (`formats/spec/dump.md`); the appliance's own is not public.
 
 from ipva_storage.dump.check import check
 from ipva_storage.dump.log import CrashRecord, DumpLog
-from ipva_storage.dump.superblock import identify
+from ipva_storage.dump.superblock import identify, is_blank
 from ipva_storage.dump.verbs import format, open  # noqa: A004 - the doors of every store
 
-__all__ = ["CrashRecord", "DumpLog", "check", "format", "identify", "open"]
+__all__ = ["CrashRecord", "DumpLog", "check", "format", "identify", "is_blank", "open"]

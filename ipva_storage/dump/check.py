@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.dump.ring import Chain, read_payload
 from ipva_storage.dump.superblock import Superblock, is_blank, newest, read_copies
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.dump.superblock import Copy
+
+
+_FORMAT: Final = (
+    "keep a copy (ipva disk convert VM#dump dump-copy.vmdk) before you format it, which loses "
+    "what it holds: ipva dump format --force VM"
+)
 
 
 def check(device: BlockDevice) -> Iterator[Finding]:
@@ -41,9 +47,8 @@ def _unusable(device: BlockDevice, copies: tuple[Copy, Copy]) -> Iterator[Findin
         return
     for copy in copies:
         fault = copy.fault or "it is all zero"
-        yield Finding(
-            "DUMP001", "superblock", f"it cannot be used: {fault}", None, copy.offset_bytes
-        )
+        message = f"it cannot be used: {fault}"
+        yield Finding("DUMP001", "superblock", message, None, copy.offset_bytes, _FORMAT)
 
 
 def _other_copy(other: Copy, superblock: Superblock) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from ipva_storage.dump.ring import (
 )
 from ipva_storage.dump.superblock import Superblock, write_both
 from ipva_storage.errors import DumpError, NoSpaceError, UsageError
+from ipva_storage.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ class DumpLog:
         return CrashRecord(
             header.sequence,
             header.time,
-            header.kind,
+            printable(header.kind),
             header.payload_bytes,
             self._is_valid(header) if is_valid is None else is_valid,
             header.offset_bytes,
@@ -165,7 +166,7 @@ class DumpLog:
         is_word = kind.isascii() and kind.isprintable() and 0 < len(kind) <= layout.KIND_BYTES
         if not is_word:
             raise UsageError(
-                f"“{kind}” is no kind of crash record; use a word of at most "
+                f"“{printable(kind[:40])}” is no kind of crash record; use a word of at most "
                 f"{layout.KIND_BYTES} ASCII characters"
             )
         if len(payload) > layout.PAYLOAD_LIMIT_BYTES:

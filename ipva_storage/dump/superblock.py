@@ -146,8 +146,11 @@ def is_blank(device: BlockDevice) -> bool:
     rest = head[layout.SUPERBLOCK_OFFSETS_BYTES[-1] + layout.SECTOR_BYTES :]
     if any(rest) or (any(first) and any(second)):
         return False
+    if not any(first) and not any(second):
+        return True
     torn = (first if any(first) else second)[: len(layout.SUPERBLOCK_MAGIC)].rstrip(b"\0")
-    return layout.SUPERBLOCK_MAGIC.startswith(torn)
+    # Something must be there: a partition table without boot code starts with zeros, too.
+    return bool(torn) and layout.SUPERBLOCK_MAGIC.startswith(torn)
 
 
 def identify(device: BlockDevice) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.errors import FlashError
 from ipva_storage.findings import Finding
@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.flash.nor import NorDevice
+
+
+_KEEP: Final = (
+    "leave a real appliance's flash as it is; else keep a copy (ipva disk convert VM#flash "
+    "flash-copy.vmdk) before you format it: ipva flash format --force VM"
+)
 
 
 def check(nor: NorDevice) -> Iterator[Finding]:
@@ -27,9 +33,10 @@ def check(nor: NorDevice) -> Iterator[Finding]:
         yield Finding(
             "FLASH011",
             "clean marker",
-            error.message,
+            f"{error.message}; formatting the disk loses what it holds",
             where=nor.name,
             offset_bytes=error.offset_bytes,
+            repair=_KEEP,
         )
         return
     for one in mounted.findings:
