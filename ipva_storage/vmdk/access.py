@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device import read
 from ipva_storage.errors import DeviceError, VmdkError
-from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor, ExtentLine, is_descriptor
+from ipva_storage.units import SECTOR_BYTES, printable
+from ipva_storage.vmdk.descriptor import (
+    NO_PARENT_CID,
+    Descriptor,
+    ExtentLine,
+    is_descriptor,
+    shown,
+)
 from ipva_storage.vmdk.disk import VmdkDevice
-from ipva_storage.vmdk.flat import FLAT_KINDS, FlatExtent
+from ipva_storage.vmdk.flat import FLAT_KINDS, FlatExtent, shared_bytes
 from ipva_storage.vmdk.header import (
     CAPACITY_MAX_BYTES,
     DESCRIPTOR_MAX_BYTES,
@@ -105,7 +112,7 @@ def check_readable(descriptor: Descriptor, expected: tuple[str, ...], where: str
         VmdkError: it is a snapshot's delta, or `createType` is not one of `expected`.
     """
     if descriptor.parent_cid != NO_PARENT_CID:
-        parent = descriptor.parent_hint or "another disk"
+        parent = shown(descriptor.parent_hint or "another disk")
         raise VmdkError(
             f"it holds only what changed since a snapshot of {parent}",
             where=where,
@@ -113,7 +120,7 @@ def check_readable(descriptor: Descriptor, expected: tuple[str, ...], where: str
         )
     kind = descriptor.create_type
     if kind and kind.lower() not in [one.lower() for one in expected]:
-        raise refusal(kind, where)
+        raise refusal(shown(kind), where)
 
 
 def open_extent(folder: Folder, name: str, where: str, *, writable: bool) -> BlockDevice:
@@ -126,7 +133,7 @@ def open_extent(folder: Folder, name: str, where: str, *, writable: bool) -> Blo
         return folder.open(name, writable=writable)
     except DeviceError as error:
         raise VmdkError(
-            f"its extent “{name}” cannot be opened ({error.message})",
+            f"its extent “{shown(name)}” cannot be opened ({printable(error.message)})",
             where=where,
             remedy=error.remedy or "put the file beside its descriptor",
         ) from error
@@ -181,37 +188,49 @@ def _descriptor_or_empty(raw: BlockDevice, header: SparseHeader, *, writable: bo
 def _open_flat(raw: BlockDevice, folder: Folder | None, *, writable: bool) -> VmdkDevice:
     descriptor = read_separate(raw)
     check_readable(descriptor, ("monolithicFlat", "vmfs"), raw.name)
-    extents: list[FlatExtent] = []
+    lines = flat_lines(descriptor, raw.name)
+    for problem in shared_bytes(lines, own_name(raw)) if writable else ():
+        raise VmdkError(
+            f"{problem}, so that writing one part of the disk would change another",
+            where=raw.name,
+            remedy="open it read-only, or mend the extent lines of its descriptor",
+        )
+    if folder is None:
+        raise VmdkError("the folder of its extents is not known", where=raw.name)
+    files: dict[str, BlockDevice] = {}
+    changed = {line.file_name for line in lines if writable and line.access == "RW"}
     try:
-        for line in flat_lines(descriptor, raw.name):
-            if folder is None:
-                raise VmdkError("the folder of its extents is not known", where=raw.name)
-            access = writable and line.access == "RW"
-            file = open_extent(folder, line.file_name or "", raw.name, writable=access)
-            try:
-                extents.append(FlatExtent(file, line))
-            except VmdkError:
-                file.close()
-                raise
+        for name in dict.fromkeys(line.file_name or "" for line in lines):
+            files[name] = open_extent(folder, name, raw.name, writable=name in changed)
+        extents = [FlatExtent(files[line.file_name or ""], line) for line in lines]
     except VmdkError:
-        for extent in extents:
-            extent.close()
+        for file in files.values():
+            file.close()
         raise
     return VmdkDevice(raw, descriptor, extents, descriptor_offset_bytes=0, writable=writable)
+
+
+def own_name(raw: BlockDevice) -> str:
+    """Name of a file without its folder."""
+    return re.split(r"[/\\]", raw.name)[-1]
 
 
 def flat_lines(descriptor: Descriptor, where: str) -> tuple[ExtentLine, ...]:
     """The extent lines of a flat disk, bounded.
 
     Raises:
-        VmdkError: there is none or too many, one is not flat, or is larger than a disk can be.
+        VmdkError: there is none or too many, one is not flat, or they are too large for a disk.
     """
     lines = descriptor.extents
     if not 1 <= len(lines) <= EXTENTS_MAX:
         raise VmdkError(f"its descriptor names {len(lines)} extents", where=where)
     for line in lines:
         if line.kind not in FLAT_KINDS or line.file_name is None or line.access == "NOACCESS":
-            raise refusal(f"{descriptor.create_type} with an extent of kind {line.kind}", where)
+            kind = f"{shown(descriptor.create_type)} with an extent of kind {shown(line.kind)}"
+            raise refusal(kind, where)
         if line.size_bytes + line.offset_sectors * SECTOR_BYTES > CAPACITY_MAX_BYTES:
             raise VmdkError(f"an extent of {line.sector_count} sectors is impossible", where=where)
+    sector_count = sum(line.sector_count for line in lines)
+    if sector_count * SECTOR_BYTES > CAPACITY_MAX_BYTES:
+        raise VmdkError(f"a disk of {sector_count} sectors is impossible", where=where)
     return lines

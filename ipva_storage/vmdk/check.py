@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.findings import Finding
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.access import (
     OTHER_MAGICS,
     check_readable,
     flat_lines,
     open_extent,
+    own_name,
     read_embedded,
     read_separate,
     refusal,
 )
-from ipva_storage.vmdk.descriptor import is_descriptor
+from ipva_storage.vmdk.descriptor import is_descriptor, shown
+from ipva_storage.vmdk.flat import shared_bytes
 from ipva_storage.vmdk.header import SPARSE_MAGIC, SparseHeader, header_problems, read_header
 
 if TYPE_CHECKING:
@@ -121,22 +123,44 @@ def _check_flat(raw: BlockDevice, folder: Folder | None) -> Iterator[Finding]:
         yield Finding("VMDK003", "descriptor", error.message, offset_bytes=0)
         return
     yield from _check_text(descriptor, 0)
+    for problem in shared_bytes(lines, own_name(raw)):
+        yield Finding("VMDK021", "extent", problem, offset_bytes=0)
+    yield from _check_sizes(lines)
+    last: dict[str | None, ExtentLine] = {}  # each file once, by the part that ends last
     for line in lines:
+        if _end_bytes(line) >= _end_bytes(last.get(line.file_name, line)):
+            last[line.file_name] = line
+    for line in last.values():
         yield from _check_extent(raw, folder, line)
+
+
+def _check_sizes(lines: tuple[ExtentLine, ...]) -> Iterator[Finding]:
+    empty = [line for line in lines if not line.sector_count]
+    if len(empty) == len(lines):
+        yield Finding("VMDK023", "descriptor", "its extents have no sectors", offset_bytes=0)
+    elif empty:
+        name = shown(empty[0].file_name or "")
+        more = f", and {len(empty) - 1} more" if len(empty) > 1 else ""
+        yield Finding("VMDK022", "extent", f"“{name}” has no sectors{more}", offset_bytes=0)
+
+
+def _end_bytes(line: ExtentLine) -> int:
+    return line.offset_sectors * SECTOR_BYTES + line.size_bytes
 
 
 def _check_extent(raw: BlockDevice, folder: Folder | None, line: ExtentLine) -> Iterator[Finding]:
     name = line.file_name or ""
     if folder is None:
-        yield Finding("VMDK015", "extent", f"the folder of “{name}” is not known")
+        yield Finding("VMDK015", "extent", f"the folder of “{shown(name)}” is not known")
         return
     try:
         file = open_extent(folder, name, raw.name, writable=False)
     except VmdkError as error:
         yield Finding("VMDK015", "extent", error.message)
         return
-    needed = line.offset_sectors * SECTOR_BYTES + line.size_bytes
+    needed = _end_bytes(line)
     if file.size_bytes < needed:
-        message = f"“{name}” has {file.size_bytes} bytes of {needed}"
-        yield Finding("VMDK016", "extent", message, where=file.name, offset_bytes=file.size_bytes)
+        message = f"“{shown(name)}” has {file.size_bytes} bytes of {needed}"
+        where, end_bytes = printable(file.name), file.size_bytes
+        yield Finding("VMDK016", "extent", message, where=where, offset_bytes=end_bytes)
     file.close()

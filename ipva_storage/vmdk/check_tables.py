@@ -1,7 +1,8 @@
 """Grain directories and grain tables, all entries at once.
 
-Cost: each table is read once a copy, a table named twice only once. Memory is one bit a grain that
-the file has room for, and some arrays of `BATCH_TABLES` tables.
+Cost: each table is read once a copy, a table named twice only once, one that the host keeps as a
+hole not at all. Memory is one bit a grain that the file has room for, five numbers an entry of a
+directory, and some arrays of a batch of tables.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ipva_formats import dtype_of
-from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN, GRAIN_ENTRY
-from ipva_storage.device import read
+from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.header import SparseHeader
 
-Sectors = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-BATCH_TABLES: Final = 512
-"""Tables looked at together, 1 MiB of them. Confidence: chosen."""
+SECTOR_MAX: Final = 1 << 32
+"""Sectors that an entry can name. Confidence: stated."""
 
 NAMED_MAX: Final = 20
 """Findings of one code that are named one by one; the rest is counted. Confidence: chosen."""
@@ -53,9 +49,10 @@ def check_tables(raw: BlockDevice, header: SparseHeader) -> Iterator[Finding]:
     named = _Named()
     yield from _check_places(copies, named)
     grains = _Grains(raw, header, named)
-    for first in range(0, header.table_count, BATCH_TABLES):
-        batch = slice(first, min(first + BATCH_TABLES, header.table_count))
-        yield from _check_batch(header, copies, batch, grains)
+    if copies:
+        is_read = np.any([~(copy.at.is_blank | copy.at.is_twice) for copy in copies], axis=0)
+        for batch in copies[0].at.batches(np.flatnonzero(is_read)):
+            yield from _check_batch(copies, batch, grains)
     yield from named.rest()
 
 
@@ -94,90 +91,56 @@ class _Named:
 class _Copy:
     """One grain directory, and access to its tables."""
 
-    raw: BlockDevice
-    header: SparseHeader
     offset_sectors: int
     word: str
     """`redundant ` or nothing, for messages."""
-    places: Sectors
-    """Sector of each table; shape (tables,)."""
-    is_there: Mask
-    """Which tables are in the file."""
-    is_twice: Mask
-    """Which tables overlap an earlier one of this copy, and are not read again."""
+    at: TablePlaces
 
     @classmethod
     def read(
         cls, raw: BlockDevice, header: SparseHeader, offset_sectors: int, word: str
     ) -> _Copy | None:
         """The directory at a sector, or None where it leaves the file."""
-        offset_bytes, length_bytes = offset_sectors * SECTOR_BYTES, header.table_count * 4
-        if not offset_sectors or offset_bytes + length_bytes > raw.size_bytes:
-            return None
-        places = _entries(read(raw, offset_bytes, length_bytes))
-        end = places * SECTOR_BYTES + 4 * header.gtes_per_gt
-        is_there = (places > 0) & (end <= raw.size_bytes)
-        order = np.argsort(places, kind="stable")
-        is_twice = np.zeros(len(places), bool)
-        is_twice[order[1:]] = np.diff(places[order]) < header.table_sectors
-        is_twice &= is_there
-        return cls(raw, header, offset_sectors, word, places, is_there, is_twice)
-
-    def tables(self, batch: slice) -> Sectors:
-        """Tables of a batch, those not there as zeros; shape (tables, entries)."""
-        gtes, stride = self.header.gtes_per_gt, self.header.table_sectors
-        places = self.places[batch]
-        found = np.zeros((len(places), gtes), np.int64)
-        usable = np.flatnonzero(self.is_there[batch] & ~self.is_twice[batch])
-        is_next = (np.diff(usable) == 1) & (np.diff(places[usable]) == stride)
-        for run in np.split(usable, np.flatnonzero(~is_next) + 1):
-            if len(run):
-                length_bytes = (len(run) - 1) * stride * SECTOR_BYTES + 4 * gtes
-                data = read(self.raw, int(places[run[0]]) * SECTOR_BYTES, length_bytes)
-                padded = data.ljust(len(run) * stride * SECTOR_BYTES, b"\0")
-                found[run] = _entries(padded).reshape(len(run), -1)[:, :gtes]
-        return found
-
-
-def _entries(data: bytes) -> Sectors:
-    return np.frombuffer(data, dtype_of(GRAIN_ENTRY))["sector"].astype(np.int64)
+        places = read_places(raw, header, offset_sectors)
+        return (
+            None
+            if places is None
+            else cls(offset_sectors, word, TablePlaces.of(raw, header, places))
+        )
 
 
 def _check_places(copies: list[_Copy], named: _Named) -> Iterator[Finding]:
     """Tables outside the file, or on top of each other."""
-    is_absent = np.all([copy.places == 0 for copy in copies], axis=0)
+    is_absent = np.all([copy.at.places == 0 for copy in copies], axis=0)
     for copy in copies:
         code = "VMDK008" if copy.word else "VMDK007"
         structure = f"{copy.word}grain directory"
         at = copy.offset_sectors * SECTOR_BYTES
-        for index in named.pick(code, structure, ~copy.is_there & ~is_absent):
+        for index in named.pick(code, structure, ~copy.at.is_there & ~is_absent):
             message = (
-                f"table {index} is said to be at sector {copy.places[index]}, outside the file"
+                f"table {index} is said to be at sector {copy.at.places[index]}, outside the file"
             )
             yield Finding(code, structure, message, offset_bytes=at + 4 * index)
-        for index in named.pick("VMDK020", structure, copy.is_twice):
-            message = f"table {index} at sector {copy.places[index]} lies on another table"
+        for index in named.pick("VMDK020", structure, copy.at.is_twice):
+            message = f"table {index} at sector {copy.at.places[index]} lies on another table"
             yield Finding("VMDK020", structure, message, offset_bytes=at + 4 * index)
 
 
-def _check_batch(
-    header: SparseHeader, copies: list[_Copy], batch: slice, grains: _Grains
-) -> Iterator[Finding]:
+def _check_batch(copies: list[_Copy], batch: Sectors, grains: _Grains) -> Iterator[Finding]:
     """The entries of some tables: the copies against each other, and where they point."""
-    if not copies:
-        return
-    first, *others = copies
+    first, *others = (copy.at for copy in copies)
     tables = first.tables(batch)
     places = np.where(first.is_there[batch], first.places[batch], 0)
     for other in others:
         second = other.tables(batch)
-        is_whole = [c.is_there[batch] & ~c.is_twice[batch] for c in (first, other)]
-        differs = (tables != second) & (is_whole[0] & is_whole[1])[:, None]
-        yield from grains.check_copies(batch.start, places, tables, second, differs)
+        is_whole = [at.is_there[batch] & ~at.is_twice[batch] for at in (first, other)]
+        is_both = (is_whole[0] & is_whole[1])[:, None]
+        yield from grains.check_copies(batch, places, tables, second, (tables != second) & is_both)
         is_lost = ~first.is_there[batch] & is_whole[1]
-        tables = np.where(is_lost[:, None], second, tables)
+        is_other = is_lost[:, None] | (is_both & grains.is_resolved(tables, second))
+        tables = np.where(is_other, second, tables)
         places = np.where(is_lost, other.places[batch], places)
-    yield from grains.check(batch.start * header.gtes_per_gt, places, tables)
+    yield from grains.check(batch, places, tables)
 
 
 class _Grains:
@@ -188,28 +151,38 @@ class _Grains:
         self._named = named
         self._size_bytes = raw.size_bytes
         self._phase = header.overhead_sectors % header.grain_sectors
-        slot_count = raw.size_bytes // header.grain_bytes + 2
-        self._used = np.zeros(min(slot_count, 1 << 32) // 8 + 1, np.uint8)
+        self._end_sector = -(-raw.size_bytes // SECTOR_BYTES)
+        slot_count = min(self._end_sector, SECTOR_MAX) // header.grain_sectors + 2
+        self._used = np.zeros(slot_count // 8 + 1, np.uint8)
 
     def check_copies(
-        self, first_table: int, places: Sectors, one: Sectors, other: Sectors, differs: Mask
+        self, indexes: Sectors, places: Sectors, one: Sectors, other: Sectors, differs: Mask
     ) -> Iterator[Finding]:
-        """Entries that the two copies give differently."""
+        """Entries that the two copies give differently; tables of shape (tables, entries)."""
         gtes = self._header.gtes_per_gt
         for at in self._named.pick("VMDK009", "grain tables", differs.ravel()):
             table, entry = divmod(at, gtes)
             message = (
-                f"grain {(first_table + table) * gtes + entry}: the table says sector "
+                f"grain {indexes[table] * gtes + entry}: the table says sector "
                 f"{one[table, entry]}, the redundant one {other[table, entry]}"
             )
             offset_bytes = int(places[table]) * SECTOR_BYTES + 4 * entry
             yield Finding("VMDK009", "grain tables", message, offset_bytes=offset_bytes)
 
-    def check(self, first_grain: int, places: Sectors, tables: Sectors) -> Iterator[Finding]:
-        """Entries of neighbouring tables; `tables` has shape (tables, entries)."""
+    def is_resolved(self, one: Sectors, other: Sectors) -> Mask:
+        """Which entries reading takes from the redundant table, after a session that did not end.
+
+        Those are the ones that a power cut tore (invariant 3 of `tables`). No data is lost then,
+        and that the copies differ is all there is to say.
+        """
+        is_grain = (other >= max(self._header.overhead_sectors, 2)) & (other < self._end_sector)
+        return is_grain & (one > ENTRY_ZEROED) & bool(self._header.unclean_shutdown)
+
+    def check(self, indexes: Sectors, places: Sectors, tables: Sectors) -> Iterator[Finding]:
+        """Entries of the tables of `indexes`; `tables` has shape (tables, entries)."""
         header = self._header
         sectors = tables.ravel()
-        grains = first_grain + np.arange(len(sectors))
+        grains = np.add.outer(indexes * header.gtes_per_gt, np.arange(header.gtes_per_gt)).ravel()
         left = header.capacity_bytes - grains * header.grain_bytes
         is_grain = sectors > ENTRY_ZEROED
         is_behind = (left <= 0) & (sectors != 0)

@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.errors import VmdkError
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NO_PARENT_CID: Final = 0xFFFF_FFFF
 """`parentCID` of a disk without a parent. Source: Virtual Disk Format 5.0. Confidence: stated."""
+
+SHOWN_MAX: Final = 80
+"""Letters of an image's text that a message repeats. Confidence: chosen."""
 
 _EXTENT: Final = re.compile(
     r'(RW|RDONLY|NOACCESS)\s+([0-9]{1,18})\s+([A-Z0-9_]+)(?:\s+"([^"]*)"\s*(.*))?',
@@ -158,6 +161,12 @@ class Descriptor:
             if found.lower() == key.lower():
                 return value
         return None
+
+
+def shown(text: str) -> str:
+    """A text of the image as a message may repeat it: short, and nothing that a terminal obeys."""
+    found = printable(text[: SHOWN_MAX + 1])
+    return found if len(found) <= SHOWN_MAX else f"{found[: SHOWN_MAX - 1]}…"
 
 
 def is_descriptor(data: bytes) -> bool:

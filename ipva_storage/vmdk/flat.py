@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from ipva_storage.device import SliceDevice
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk.descriptor import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from _typeshed import ReadableBuffer
 
     from ipva_storage.device import BlockDevice
@@ -16,6 +19,30 @@ if TYPE_CHECKING:
 
 FLAT_KINDS = ("FLAT", "VMFS")
 """Words for a flat extent in a file: hosted products, and ESX. Source: Virtual Disk Format 5.0."""
+
+
+def shared_bytes(lines: Sequence[ExtentLine], descriptor_name: str) -> Iterator[str]:
+    """What a descriptor puts into its disk twice, or should not put there, each as a sentence.
+
+    Parts of one file that lie apart are no fault. Two names of one file are not known as such.
+
+    Args:
+        lines: the flat extents.
+        descriptor_name: file name of the descriptor, without its folder.
+    """
+    ends: dict[str, int] = {}
+    told: set[str] = set()
+    for line in sorted(lines, key=lambda line: line.offset_sectors):
+        name = line.file_name or ""
+        if not line.sector_count or name in told:
+            continue
+        if name == descriptor_name:
+            told.add(name)
+            yield f"its extent “{shown(name)}” is the descriptor itself"
+        elif line.offset_sectors < ends.get(name, 0):
+            told.add(name)
+            yield f"two of its extents lie on one part of “{shown(name)}”"
+        ends[name] = max(ends.get(name, 0), line.offset_sectors + line.sector_count)
 
 
 class FlatExtent(SliceDevice):

@@ -30,8 +30,11 @@ GTES_PER_GT_MAX: Final = 512
 CAPACITY_MAX_BYTES: Final = 64 * TIB
 """The largest disk. Source: VMware's maximum is 62 TB. Confidence: stated, rounded up."""
 
-DIRECTORY_MAX_ENTRIES: Final = 4 * MIB
-"""The longest grain directory read, 16 MiB of memory. Confidence: chosen (qemu: 32 Mi entries)."""
+DIRECTORY_MAX_ENTRIES: Final = 2 * MIB
+"""The longest grain directory read, 8 MiB of memory: what 64 TiB in grains of 64 KiB need.
+
+Confidence: chosen (qemu: 32 Mi entries).
+"""
 
 DESCRIPTOR_MAX_BYTES: Final = MIB
 """The longest descriptor read. Source: qemu block/vmdk.c. Confidence: chosen, as there."""

@@ -141,7 +141,8 @@ class SparseExtent(Device):
         run: int | None = None
         while at < length_bytes:
             grain, skip = divmod(offset_bytes + at, grain_bytes)
-            entry = self._tables.entry(grain)
+            count = self._empty_grains(grain, -(-(length_bytes - at + skip) // grain_bytes))
+            entry = ENTRY_ZEROED if count else self._tables.entry(grain)
             place = entry * SECTOR_BYTES + skip if entry > ENTRY_ZEROED else None
             follows = place is run is None or (
                 run is not None and place is not None and place == run + at - start
@@ -150,9 +151,16 @@ class SparseExtent(Device):
                 yield start, at, run
             if not at or not follows:
                 start, run = at, place
-            at = min(at + grain_bytes - skip, length_bytes)
+            at = min(at + max(count, 1) * grain_bytes - skip, length_bytes)
         if length_bytes:
             yield start, at, run
+
+    def _empty_grains(self, grain: int, grain_count: int) -> int:
+        """How many grains an empty table leaves out at once; 0 where they are to be looked at."""
+        gtes = self.header.gtes_per_gt
+        index, at = divmod(grain, gtes)
+        is_whole = at == 0 and grain_count >= gtes > 1
+        return gtes if is_whole and self._tables.is_empty(index) else 0
 
     def _filled(
         self, offset_bytes: int, view: memoryview, start: int, stop: int

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device import read
@@ -68,6 +70,14 @@ def read_directory(
     return entries_of(read(raw, offset_bytes, length_bytes))
 
 
+def _is_one_run(directory: array[int], step: int) -> bool:
+    """Whether all tables are there, one behind the other, as in a new disk."""
+    first, last = directory[0], directory[-1]
+    end = first + len(directory) * step
+    is_candidate = first > 0 and last + step == end
+    return is_candidate and directory == array("I", range(first, end, step))
+
+
 class GrainTables:
     """Where each grain is."""
 
@@ -94,6 +104,21 @@ class GrainTables:
         self._seen = bytearray(header.table_count if writable else 0)
         if writable:
             self._refuse_overlaps()
+
+    @property
+    def raw(self) -> BlockDevice:
+        """The file."""
+        return self._raw
+
+    @property
+    def pending(self) -> frozenset[int]:
+        """Tables that are newer in memory than in the file."""
+        return frozenset(self._pending)
+
+    def is_empty(self, index: int) -> bool:
+        """Whether a table has no grain at all."""
+        is_named = any(d is not None and d[index] for d in (self._primary, self._redundant))
+        return not is_named or max(self.table(index)) <= ENTRY_ZEROED
 
     def entry(self, grain: int) -> int:
         """Sector where a grain starts; 0 or 1 where it is nowhere.
@@ -149,9 +174,11 @@ class GrainTables:
             raise self._error(f"grain table {index} is missing, so nothing new fits there", None)
 
     def heal(self) -> None:
-        """After an unclean shutdown, bring both copies to what counts. Reads every table."""
+        """After an unclean shutdown, bring both copies to what counts. Reads every table in use."""
         if self._is_unclean:
-            for index in range(self._header.table_count):
+            from ipva_storage.vmdk.places import tables_to_heal
+
+            for index in tables_to_heal(self._raw, self._header):
                 self.table(index)
                 if len(self._pending) > PENDING_MAX_TABLES:
                     self.flush()
@@ -242,14 +269,19 @@ class GrainTables:
 
     def _is_sound(self, table: array[int], index: int) -> bool:
         """Whether every entry is a grain inside the file, or none."""
-        if max(table) >= self._end_sectors(index):
+        highest = max(table)
+        if highest <= ENTRY_ZEROED:
+            return True
+        if highest >= self._end_sectors(index):
             return False
         return min((e for e in table if e > ENTRY_ZEROED), default=ENTRY_MAX) >= self._first_sector
 
     def _is_aligned(self, table: array[int]) -> bool:
         grain = self._header.grain_sectors
         phase = self._header.overhead_sectors % grain
-        return all(e % grain == phase for e in table if e > ENTRY_ZEROED)
+        return max(table) <= ENTRY_ZEROED or all(
+            e % grain == phase for e in table if e > ENTRY_ZEROED
+        )
 
     def _is_grain(self, entry: int) -> bool:
         return self._first_sector <= entry < self._opened_sectors
@@ -275,20 +307,38 @@ class GrainTables:
     def _refuse_overlaps(self) -> None:
         """Writing one table must not change another, the directories or the header."""
         header = self._header
-        places = [(0, 1), (header.descriptor_offset_sectors, header.descriptor_sectors)]
+        parts = [(0, 1), (header.descriptor_offset_sectors, header.descriptor_sectors)]
         directory_sectors = -(-header.table_count * 4 // SECTOR_BYTES)
+        length = header.table_sectors
+        starts: list[int] = []
         for directory, at in (
             (self._primary, header.gd_offset_sectors),
             (self._redundant, header.rgd_offset_sectors),
         ):
             if directory is not None:
-                places.append((at, directory_sectors))
-                places.extend((entry, header.table_sectors) for entry in directory if entry)
-        end = 0
-        for start, length in sorted(places):
-            if start < end or start + length > header.overhead_sectors:
+                parts.append((at, directory_sectors))
+                if _is_one_run(directory, length):
+                    parts.append((directory[0], len(directory) * length))
+                else:
+                    starts.extend(filter(None, directory))
+        starts.sort()
+        for start, following in pairwise(starts):
+            if following - start < length:
+                raise self._error("its tables overlap", following * SECTOR_BYTES)
+        self._refuse_parts(parts, starts)
+
+    def _refuse_parts(self, parts: list[tuple[int, int]], starts: list[int]) -> None:
+        """Header, descriptor and directories lie apart from each other and from the tables."""
+        length, end = self._header.table_sectors, self._header.overhead_sectors
+        tables = [(starts[-1], length)] if starts else []  # the last one; and those before parts
+        for start, count in parts:
+            before = bisect_right(starts, start + max(count, 1) - 1)
+            tables.extend((at, length) for at in starts[max(before - 1, 0) : before])
+        at = 0
+        for start, count in sorted([*parts, *set(tables)]):
+            if start < at or start + count > end:
                 raise self._error("its tables overlap", start * SECTOR_BYTES)
-            end = start + length
+            at = start + count
 
     def _entry_offset_bytes(self, index: int, at: int) -> int | None:
         place = self._place(self._primary, index)

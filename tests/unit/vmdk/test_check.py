@@ -87,10 +87,11 @@ def test_header_damaged(offset_bytes: int, value: int, length: int) -> None:
     assert caught.value.remedy
 
 
-def test_too_many_tables() -> None:
+@pytest.mark.parametrize("table_count", [(1 << 21) + 1, 1 << 26])
+def test_too_many_tables(table_count: int) -> None:
     """VMDK001: a directory of absurd length is refused before memory is taken."""
     raw = image()
-    put(raw, 12, (1 << 26) * 8 * 4, 8)
+    put(raw, 12, table_count * 8 * 4, 8)
     assert codes(raw)[0] == "VMDK001"
     with pytest.raises(VmdkError, match="tables are too many"):
         vmdk.open(raw)
@@ -295,6 +296,29 @@ def test_not_closed() -> None:
     assert codes(raw) == []
 
 
+@pytest.mark.parametrize("sector", [2**31, 5, GRAINS + 3, GRAINS + 8])
+def test_torn_table_write_is_no_loss(sector: int) -> None:
+    """VMDK009, VMDK014: what a power cut tore in one copy and the other has whole, is a warning."""
+    raw = image()
+    put(raw, GT * 512 + 8, sector)
+    raw.write(72, b"\1")
+    assert codes(raw) == ["VMDK014", "VMDK009"]
+    with vmdk.open(raw) as disk:
+        assert read(disk, 0, len(DATA)) == DATA
+    raw.write(72, b"\0")
+    assert len(codes(raw)) >= 2
+    assert "VMDK014" not in codes(raw)
+
+
+def test_loss_is_told_after_a_power_cut_too() -> None:
+    """VMDK010: an entry that is wrong in both copies is lost, after a power cut too."""
+    raw = image()
+    put(raw, GT * 512 + 8, 2**31)
+    put(raw, RGT * 512 + 8, 2**30)
+    raw.write(72, b"\1")
+    assert codes(raw) == ["VMDK014", "VMDK009", "VMDK010"]
+
+
 def test_zeroed_grain() -> None:
     """VMDK018: an entry of 1 reads as zeros, and is no fault where the header announces it."""
     raw = image()
@@ -331,6 +355,31 @@ def test_tables_overlap() -> None:
         vmdk.open(raw, writable=True)
 
 
+@pytest.mark.parametrize(
+    ("offset_bytes", "value"),
+    [
+        (GD * 512 + 4, GT),
+        (GD * 512 + 4, RGT),
+        (GD * 512, GD),
+        (GD * 512, RGD),
+        (GD * 512, 20),
+        (RGD * 512, 1),
+        (RGD * 512 + 4, GRAINS),
+        (56, RGD),
+        (56, RGT + 2),
+        (28, GT),
+    ],
+)
+def test_metadata_that_overlaps_is_not_written(offset_bytes: int, value: int) -> None:
+    """Tables and directories on each other, the descriptor or the data are refused for writing."""
+    raw = image()
+    put(raw, offset_bytes, value)
+    before = bytes(raw.data)
+    with pytest.raises(VmdkError):
+        vmdk.open(raw, writable=True)
+    assert raw.data == before
+
+
 def test_many_faults_are_counted() -> None:
     """Of many faults of one code twenty are named and the rest counted."""
     raw = MemoryDevice(name="disk.vmdk")
@@ -364,6 +413,123 @@ def test_flat(tmp_path: Path) -> None:
         vmdk.open(folder.open("disk.vmdk"), folder)
     with folder.open("disk.vmdk") as raw:
         assert [finding.code for finding in vmdk.check(raw)] == ["VMDK015"]
+
+
+HEAD = "# Disk DescriptorFile\nversion=1\nCID=00000005\nparentCID=ffffffff\n"
+
+
+def flat(folder: Folder, *lines: str) -> list[Finding]:
+    """What is found in a flat disk of these extent lines."""
+    text = HEAD + 'createType="monolithicFlat"\n' + "\n".join(lines) + "\n"
+    folder.write_text("disk.vmdk", text, force=True)
+    with folder.open("disk.vmdk") as raw:
+        return list(vmdk.check(raw, folder))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['RW 4 FLAT "a.bin" 0'] * 2,
+        ['RW 4 FLAT "a.bin" 0'] * 1024,
+        ['RW 4 FLAT "a.bin" 3', 'RW 1 FLAT "b.bin" 0', 'RDONLY 4 FLAT "a.bin" 0'],
+        ['RW 6 FLAT "a.bin" 0', 'RW 1 FLAT "a.bin" 1', 'RW 1 FLAT "a.bin" 5'],
+        ['RW 1 FLAT "disk.vmdk" 0'],
+    ],
+)
+def test_extents_share_bytes(tmp_path: Path, lines: list[str]) -> None:
+    """VMDK021: one part of a file twice in a disk is read, and not written, with the cause."""
+    folder = Folder(tmp_path)
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(bytes(range(256)) * 16)
+    found = flat(folder, *lines)
+    assert [one.code for one in found if one.code != "VMDK016"] == ["VMDK021"]
+    if "disk.vmdk" in lines[0]:
+        (tmp_path / "disk.vmdk").write_bytes((tmp_path / "disk.vmdk").read_bytes().ljust(512))
+    else:
+        assert len(found) == 1
+    with vmdk.open(folder.open("disk.vmdk"), folder) as disk:
+        assert any(read(disk, 0, 512))
+    with pytest.raises(VmdkError, match="would change another") as caught:
+        vmdk.open(folder.open("disk.vmdk", writable=True), folder, writable=True)
+    assert caught.value.remedy
+    folder.open("disk.vmdk", writable=True).close()
+
+
+def test_parts_of_one_file(tmp_path: Path) -> None:
+    """Extents in one file that lie apart are no fault, and are written."""
+    folder = Folder(tmp_path)
+    (tmp_path / "a.bin").write_bytes(bytes(2048))
+    assert flat(folder, 'RW 2 FLAT "a.bin" 2', 'RW 2 FLAT "a.bin" 0') == []
+    with vmdk.open(folder.open("disk.vmdk", writable=True), folder, writable=True) as disk:
+        disk.write(0, b"1" * 1024 + b"2" * 1024)
+        disk.flush()
+    assert (tmp_path / "a.bin").read_bytes() == b"2" * 1024 + b"1" * 1024
+
+
+def test_extent_without_sectors(tmp_path: Path) -> None:
+    """VMDK022, VMDK023: an empty extent is named, and a disk of nothing is worse."""
+    folder = Folder(tmp_path)
+    (tmp_path / "a.bin").write_bytes(bytes(512))
+    (finding,) = flat(folder, 'RW 0 FLAT "a.bin" 0', 'RW 1 FLAT "a.bin" 0')
+    assert finding.code == "VMDK022"
+    (finding,) = flat(folder, 'RW 0 FLAT "a.bin" 0', 'RW 0 FLAT "a.bin" 0')
+    assert finding.code == "VMDK023"
+
+
+def test_disk_too_large(tmp_path: Path) -> None:
+    """VMDK003: the limit holds for the disk, not for each extent."""
+    folder = Folder(tmp_path)
+    part_sectors = 4 << 31
+    lines = [f'RW {part_sectors} FLAT "a.bin" {part_sectors * at}' for at in range(17)]
+    with (tmp_path / "a.bin").open("wb") as file:
+        file.truncate(1)
+    (finding,) = flat(folder, *(f'RW {part_sectors} FLAT "a.bin" 0',) * 17)
+    assert finding.code == "VMDK003"
+    assert finding.message == f"a disk of {17 * part_sectors} sectors is impossible"
+    with pytest.raises(VmdkError, match="is impossible"):
+        vmdk.open(folder.open("disk.vmdk"), folder)
+    assert [one.code for one in flat(folder, *lines[:16])] == ["VMDK016"]
+
+
+OWNED = "\x1b]0;owned\x07" + "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'createType="vmfs"\nparentCID=12345678\nparentFileNameHint="{OWNED}"\nRW 1 VMFS "a"',
+        f'createType="{OWNED}"\nRW 1 VMFS "a"',
+        f'createType="vmfs"\nRW 1 VMFS "{OWNED}"',
+        f'createType="vmfs"\nRW 1 {"X" * 5000} "a"',
+        f'createType="vmfs"\nRW 1 VMFS "{OWNED[:20]}"',
+        'createType="vmfs"\n' + f'RW 1 VMFS "{OWNED[:20]}"\n' * 2,
+    ],
+)
+def test_texts_of_the_image_in_messages(tmp_path: Path, text: str) -> None:
+    """Messages repeat what an image says in short, and never as a terminal would obey it."""
+    folder = Folder(tmp_path)
+    folder.write_text("disk.vmdk", f"# Disk DescriptorFile\nCID=5\n{text}\n")
+    told: list[str] = []
+    for writable in (False, True):
+        with pytest.raises(VmdkError) as caught:
+            vmdk.open(folder.open("disk.vmdk", writable=writable), folder, writable=writable)
+        told.append(caught.value.message)
+    with folder.open("disk.vmdk") as raw:
+        try:
+            told.extend(finding.message for finding in vmdk.check(raw, folder))
+        except VmdkError as error:
+            told.append(error.message)
+    assert len(told) > 2
+    assert all(message.isprintable() and len(message) < 300 for message in told), told
+
+
+def test_name_of_a_short_extent(tmp_path: Path) -> None:
+    """The name of a file that is there, but too short, is escaped as well."""
+    folder = Folder(tmp_path)
+    (tmp_path / "\x1b[2J.bin").write_bytes(b"")
+    (finding,) = flat(folder, 'RW 1 FLAT "\x1b[2J.bin" 0')
+    assert finding.code == "VMDK016"
+    assert f"{finding.where}{finding.message}".isprintable()
 
 
 def test_descriptor_incomplete() -> None:
