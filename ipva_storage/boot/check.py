@@ -20,8 +20,8 @@ _REPLACE: Final = (
 )
 _LEAVE_OR_REPLACE: Final = f"leave it if it is the vendor's; else {_REPLACE}"
 _NEW_DISK: Final = (
-    "put the boot disk of another appliance in its place; or keep a copy (ipva disk convert "
-    "VM#boot boot-copy.vmdk) and format it, which loses what it holds: "
+    "put the boot disk of another appliance in its place; or keep a copy (ipva disk convert -O "
+    "monolithicSparse VM#boot boot-copy.vmdk) and format it, which loses what it holds: "
     "ipva fs format --force --label HD-BOOT VM#boot"
 )
 

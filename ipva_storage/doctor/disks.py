@@ -92,8 +92,9 @@ def _unformatted(disk: BlockDevice, names: Names) -> Finding:
     else:
         message = "it holds something that is no FAT volume; formatting loses it"
         repair = (
-            f"put the right file into its place, or keep a copy (ipva disk convert {card} "
-            f"cf-copy.vmdk) before you format it: ipva fs format --force --label {CF_LABEL} {card}"
+            "put the right file into its place, or keep a copy (ipva disk convert -O "
+            f"monolithicSparse {card} cf-copy.vmdk) before you format it: "
+            f"ipva fs format --force --label {CF_LABEL} {card}"
         )
     return Finding("VM001", Role.CF.place, message, repair=repair)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 _FORMAT: Final = (
-    "keep a copy (ipva disk convert VM#dump dump-copy.vmdk) before you format it, which loses "
-    "what it holds: ipva dump format --force VM"
+    "keep a copy (ipva disk convert -O monolithicSparse VM#dump dump-copy.vmdk) before you format "
+    "it, which loses what it holds: ipva dump format --force VM"
 )
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 _KEEP: Final = (
-    "leave a real appliance's flash as it is; else keep a copy (ipva disk convert VM#flash "
-    "flash-copy.vmdk) before you format it: ipva flash format --force VM"
+    "leave a real appliance's flash as it is; else keep a copy (ipva disk convert -O "
+    "monolithicSparse VM#flash flash-copy.vmdk) before you format it: ipva flash format --force VM"
 )
 
 

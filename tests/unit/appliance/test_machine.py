@@ -139,3 +139,22 @@ def test_a_vmx_of_any_content_opens_or_is_an_error_of_ours(tmp_path: Path) -> No
     (tmp_path / "a.vmx").write_bytes(bytes(2 * MIB))
     with pytest.raises(ConfigError, match="too long"):
         appliance.open(Folder(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["ipva.vmx", "vmware.log", "VM.NVRAM"])
+def test_a_file_of_the_machine_is_no_disk(vm: Path, name: str) -> None:
+    """What VMware keeps beside the disks is never opened as one, whatever its length."""
+    machine = edit(vm, "hd-dump.vmdk", name)
+    if name != "ipva.vmx":
+        (vm / name).write_bytes(bytes(MIB))
+    for _ in range(2):  # the first refusal keeps no lock
+        with pytest.raises(ConfigError, match="and no disk"):
+            machine.open_disk(Role.DUMP, writable=True)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 511, 513, MIB + 1])
+def test_a_file_of_no_disks_length_is_no_disk(vm: Path, size_bytes: int) -> None:
+    """Disks have whole sectors, and at least one."""
+    (vm / "dump.img").write_bytes(bytes(size_bytes))
+    with pytest.raises(ConfigError, match="not whole sectors"):
+        edit(vm, "hd-dump.vmdk", "dump.img").open_disk(Role.DUMP)

@@ -351,3 +351,21 @@ def test_keys_are_printed_on_one_line() -> None:
     """What cannot be printed is escaped, so that a key cannot fake a trace line."""
     assert printable("cn=Müller".encode()) == "cn=Müller"
     assert printable(b"a\r\n0:0000:081:4 - \x1b[2J\xff") == "a\\r\\n0:0000:081:4 - \\x1b[2J\\xff"
+
+
+@pytest.mark.parametrize("value", ["\x1b[2J", "\udca5"])
+def test_a_result_has_nothing_that_a_terminal_obeys(vm: Path, value: str) -> None:
+    """What the .vmx says is escaped in error and reason."""
+    path = vm / "ipva.vmx"
+    for old in ("vlance", "hd-cf.vmdk", '"64"'):
+        whole = path.read_bytes()
+        new = value.join('""') if '"' in old else value
+        assert old.encode() in whole
+        path.write_bytes(whole.replace(old.encode(), new.encode("utf-8", "surrogateescape")))
+        result = appliance.boot(machine_of(vm))
+        assert not result.booted
+        assert result.error is not None
+        assert result.error.isprintable()
+        assert result.reason is not None
+        assert result.reason.isprintable()
+        path.write_bytes(whole)

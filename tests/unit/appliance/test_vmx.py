@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ipva_storage.appliance import VmxFile, new_vmx
@@ -150,3 +152,70 @@ def test_a_vmx_longer_than_any_is_refused() -> None:
     """The length is checked before the text is taken apart."""
     with pytest.raises(ConfigError, match="longer"):
         VmxFile.decode(bytes(MIB + 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=" + " " * 3000 + '"',
+        "a=" + " " * 500_000 + '"',
+        " " * 250_000 + "a" * 250_000 + " " * 250_000,
+        "\ufeff" * 300_000 + "=",
+        'a="' * 200_000,
+        "a=b" + " #" * 200_000 + '"',
+        ("a=" + " " * 1000 + '"\n') * 1000,
+        '"\r' * 200_000,
+    ],
+    ids=range(8),
+)
+def test_hostile_lines_take_linear_time(text: str) -> None:
+    """Lines that nearly are entries are read in a moment, and come back to the letter."""
+    started = time.process_time()
+    vmx = VmxFile(text)
+    assert time.process_time() - started < 2  # the first took minutes
+    assert vmx.text() == text
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("a=b", "b"),
+        ("\ufeffa = b c \t# d", "b c"),
+        ("a=", ""),
+        ("a=  \t", ""),
+        ("a= # c", ""),
+        ('a="" #', ""),
+        ('a= "b # c" # d', "b # c"),
+        ("a=b=c", "b=c"),
+        ('a="b"c', None),
+        ('a="b', None),
+        ('a=b"', None),
+        ('a=b #"', "b"),
+        ("a b=c", None),
+        ("=b", None),
+        ("#a=b", None),
+        ("\ufeff=b", None),
+    ],
+)
+def test_every_form_of_a_line(line: str, value: str | None) -> None:
+    """What is an entry, what it says, and that changing it touches only the value."""
+    vmx = VmxFile(line)
+    assert vmx.get("a") == value
+    if value is not None:
+        vmx.set("a", "new")
+        assert vmx.get("a") == "new"
+        before, _, after = vmx.text().partition('"new"')
+        assert line.startswith(before)
+        assert line.endswith(after)
+
+
+def test_messages_show_values_without_what_a_terminal_obeys() -> None:
+    """A value with an escape sequence, or bytes that are no UTF-8, is escaped in an error."""
+    vmx = VmxFile.decode(b'memsize = "6\xa5\x1b[2J"\n', name="x.vmx")
+    with pytest.raises(ConfigError) as caught:
+        _ = vmx.ram_bytes
+    assert str(caught.value).isprintable()
+    assert "\\x1b[2J" in str(caught.value)
+    with pytest.raises(UsageError) as refused:
+        vmx.set_mac("\x1b[2J")
+    assert str(refused.value).isprintable()

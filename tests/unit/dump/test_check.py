@@ -7,6 +7,7 @@ import pytest
 from ipva_formats import dump as layout
 from ipva_storage import dump
 from ipva_storage.device import MemoryDevice
+from ipva_storage.dump.ring import Header, build_header
 from ipva_storage.errors import DumpError
 from ipva_storage.units import KIB
 
@@ -126,3 +127,44 @@ def test_a_disk_cut_short_is_refused(device: MemoryDevice) -> None:
 def test_the_definitions_fill_their_sectors() -> None:
     """Both structures are one sector with the CRC as the last word."""
     assert layout.SUPERBLOCK.sizeof() == layout.RECORD_HEADER.sizeof() == 512
+
+
+@pytest.mark.parametrize("at", [446, 450, 510])
+def test_a_partition_table_without_boot_code_is_not_blank(at: int) -> None:
+    """A disk that starts with zeros and holds a partition table is never taken for a new one."""
+    device = MemoryDevice(128 * KIB)
+    device.data[at] = 0x80
+    assert not dump.is_blank(device)
+    assert codes(device) == ["DUMP001", "DUMP001"]
+    with pytest.raises(DumpError):
+        dump.open(device)
+
+
+def test_only_zeros_and_a_first_format_cut_short_are_blank(device: MemoryDevice) -> None:
+    """A caller can tell a disk that may be formatted from one that holds something."""
+    assert not dump.is_blank(device)
+    new = MemoryDevice(128 * KIB)
+    assert dump.is_blank(new)
+    new.data[512 : 512 + 40] = device.data[512 : 512 + 40]
+    assert dump.is_blank(new)
+    new.data[600:620] = b"x" * 20
+    new.data[0] = 1
+    assert not dump.is_blank(new)
+
+
+def test_advice_for_an_unknown_disk_keeps_what_it_holds(device: MemoryDevice) -> None:
+    """Before the format comes the copy."""
+    device.data[60] ^= 1
+    device.data[572] ^= 1
+    for found in dump.check(device):
+        assert found.repair is not None
+        assert found.repair.index("disk convert") < found.repair.index("dump format")
+
+
+def test_a_kind_that_a_terminal_would_obey_is_escaped(device: MemoryDevice) -> None:
+    """A record with a right checksum and a hostile kind is listed, in letters."""
+    first = dump.open(device).records()[0]
+    at = first.offset_bytes
+    header = Header(at, first.sequence, NOW, "\x1b[2J", 0, 0)
+    device.data[at : at + 512] = build_header(header, 7)
+    assert dump.open(device).records()[0].kind == "\\x1b[2J"
