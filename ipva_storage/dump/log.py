@@ -149,7 +149,7 @@ class DumpLog:
         return CrashRecord(
             header.sequence,
             header.time,
-            printable(header.kind),
+            header.kind,
             header.payload_bytes,
             self._is_valid(header) if is_valid is None else is_valid,
             header.offset_bytes,

@@ -161,10 +161,11 @@ def test_advice_for_an_unknown_disk_keeps_what_it_holds(device: MemoryDevice) ->
         assert found.repair.index("disk convert") < found.repair.index("dump format")
 
 
-def test_a_kind_that_a_terminal_would_obey_is_escaped(device: MemoryDevice) -> None:
-    """A record with a right checksum and a hostile kind is listed, in letters."""
-    first = dump.open(device).records()[0]
+def test_a_record_whose_kind_a_terminal_would_obey_is_no_record(device: MemoryDevice) -> None:
+    """A header with a right checksum and a hostile kind is damage, and is never listed."""
+    first, second, *_ = dump.open(device).records()
     at = first.offset_bytes
     header = Header(at, first.sequence, NOW, "\x1b[2J", 0, 0)
     device.data[at : at + 512] = build_header(header, 7)
-    assert dump.open(device).records()[0].kind == "\\x1b[2J"
+    assert dump.open(device).records()[0].sequence == second.sequence
+    assert codes(device) == ["DUMP006"]
