@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -130,7 +131,7 @@ def _only_vmx(folder: Folder) -> str:
         raise UsageError(
             "there is no .vmx in it",
             where=where,
-            remedy=f"make an appliance with: ipva new {where}",
+            remedy=f"make an appliance with: ipva new {shlex.quote(where)}",
         )
     raise UsageError(
         f"there are {len(found)} .vmx files in it ({printable(', '.join(found[:4]))})",
