@@ -129,10 +129,12 @@ def _check_places(copies: list[_Copy], named: _Named) -> Iterator[Finding]:
 def _check_batch(copies: list[_Copy], batch: Sectors, grains: _Grains) -> Iterator[Finding]:
     """The entries of some tables: the copies against each other, and where they point."""
     first, *others = (copy.at for copy in copies)
-    tables = first.tables(batch)
+    found = [copy.at.tables(batch) for copy in copies]
+    is_used = np.any([tables.any(axis=1) for tables in found], axis=0)
+    batch, found = batch[is_used], [tables[is_used] for tables in found]
+    tables = found[0]
     places = np.where(first.is_there[batch], first.places[batch], 0)
-    for other in others:
-        second = other.tables(batch)
+    for other, second in zip(others, found[1:], strict=True):
         is_whole = [at.is_there[batch] & ~at.is_twice[batch] for at in (first, other)]
         is_both = (is_whole[0] & is_whole[1])[:, None]
         yield from grains.check_copies(batch, places, tables, second, (tables != second) & is_both)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ipva_storage.device import SliceDevice
 from ipva_storage.errors import VmdkError
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.descriptor import shown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FlatExtent(SliceDevice):
             raise VmdkError(
                 f"the file has {raw.size_bytes} bytes, its descriptor says "
                 f"{offset_bytes + line.size_bytes}",
-                where=raw.name,
+                where=printable(raw.name),
                 remedy="the file was cut; copy it again or restore it from a backup",
             )
         super().__init__(raw, offset_bytes, line.size_bytes)
