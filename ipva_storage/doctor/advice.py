@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ipva_storage.findings import Finding
 
 _PLACEHOLDER: Final = re.compile(r"\b(VM|DISK)\b")
+_DISK: Final = re.compile(r"\b(?:VM(?:#[a-z]+)?|DISK)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,19 @@ def fill(advice: str, vm: str, disk: str | None = None) -> str:
     """
     names = {"VM": vm, "DISK": "DISK" if disk is None else disk}
     return _PLACEHOLDER.sub(lambda match: names[match[1]], advice)
+
+
+def fill_image(advice: str, image: str) -> str:
+    """Advice about a disk image that belongs to no known VM, with its path in place of all names.
+
+    >>> fill_image("ipva fs put --force ipva.bin VM#boot:/ipva.bin", "hd-boot.vmdk")
+    'ipva fs put --force ipva.bin hd-boot.vmdk:/ipva.bin'
+
+    Args:
+        advice: as a room gives it.
+        image: path of the file, quoted for a shell.
+    """
+    return _DISK.sub(lambda _: image, advice)
 
 
 def tidy(finding: Finding) -> Finding:

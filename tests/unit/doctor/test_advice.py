@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipva_storage.doctor.advice import fill, tidy
+from ipva_storage.doctor.advice import fill, fill_image, tidy
 from ipva_storage.findings import Finding
 
 
@@ -31,3 +31,11 @@ def test_a_finding_is_escaped_throughout() -> None:
     good = "\\x1b[2J\\udca5"
     assert found == Finding("VM001", good, good, good, 7, good)
     assert tidy(Finding("VM001", "a", "b")) == Finding("VM001", "a", "b")
+
+
+def test_the_image_stands_for_the_vm_and_its_disk() -> None:
+    """Where an image is looked at alone, every name in the advice is its path."""
+    advice = "copy it (ipva disk convert VM#dump x.vmdk), then: ipva dump format --force VM; DISK"
+    assert fill_image(advice, "a.img") == (
+        "copy it (ipva disk convert a.img x.vmdk), then: ipva dump format --force a.img; a.img"
+    )
