@@ -264,3 +264,23 @@ def test_tables_in_holes_of_the_host(tmp_path: Path) -> None:
     data = [run.offset_bytes for run in runs_of(tmp_path / "disk.vmdk") if run.is_data]
     assert data == wanted
     assert found_in(tmp_path / "disk.vmdk") == set()
+
+
+def test_reading_from_the_middle_of_an_empty_table() -> None:
+    """Only whole tables are passed over: a grain of the next one is not missed."""
+    raw = MemoryDevice(name="disk.vmdk")
+    new_sparse(raw, "d", 16 * GRAIN_BYTES, grain_sectors=8, gtes_per_gt=4).seal()
+    with vmdk.open(raw, writable=True) as disk:
+        disk.write(8 * GRAIN_BYTES, b"x" * GRAIN_BYTES)
+        content = read(disk, 5 * GRAIN_BYTES, 8 * GRAIN_BYTES)
+    assert content == bytes(3 * GRAIN_BYTES) + b"x" * GRAIN_BYTES + bytes(4 * GRAIN_BYTES)
+
+
+@pytest.mark.parametrize("sector", [0, 2**30])
+def test_runs_of_a_lost_table(sector: int) -> None:
+    """Where the primary table is lost, the redundant one says what is data."""
+    raw = spread()
+    gd = int.from_bytes(read(raw, 56, 8), "little") * 512
+    raw.write(gd + 4, struct.pack("<I", sector))
+    with vmdk.open(raw) as disk:
+        assert data_grains(disk) == set(range(0, 400, 3))
