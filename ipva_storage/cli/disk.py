@@ -9,7 +9,6 @@ import click
 
 from ipva_storage.cli import facts as disk_facts
 from ipva_storage.cli import output, targets
-from ipva_storage.errors import UsageError
 from ipva_storage.units import format_size
 
 RAW = "raw"
@@ -95,7 +94,7 @@ def convert(source: str, target: str, kind: str, force: bool, as_json: bool) -> 
     from ipva_storage.device import BlockDevice, copy
 
     path = Path(target)
-    _refuse_same(targets.image_path(source), path)
+    targets.refuse_source(source, path)
     folder = targets.output_folder(path)
     with targets.open_disk(source) as device, output.progress_bar(path.name) as progress:
 
@@ -115,10 +114,3 @@ def convert(source: str, target: str, kind: str, force: bool, as_json: bool) -> 
         output.document({"file": target, "format": kind, "virtual_size": size_bytes})
     else:
         output.say(f"made {target} ({kind}, {format_size(size_bytes)})")
-
-
-def _refuse_same(source: Path, target: Path) -> None:
-    if target.exists() and source.exists() and source.samefile(target):
-        raise UsageError(
-            "IN and OUT are one file", where=str(target), remedy="choose another name for OUT"
-        )

@@ -11,7 +11,7 @@ import click
 
 from ipva_storage.cli import facts as disk_facts
 from ipva_storage.cli import guard, output, targets
-from ipva_storage.errors import FlashNotFoundError, UsageError
+from ipva_storage.errors import FlashNotFoundError, NoSpaceError, UsageError
 from ipva_storage.units import MIB, format_size
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def get(vm: str, name: str, out: str, force: bool) -> None:
         sys.stdout.buffer.write(value)
         return
     path = Path(out)
+    targets.refuse_source(targets.disk_of(vm, "flash"), path)
     with targets.output_folder(path).new_file(path.name, force=force) as file:
         file.resize(len(value))
         file.write(0, value)
@@ -166,7 +167,7 @@ def put(
 @output.dry_run_option
 @output.json_option
 def rm(vm: str, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Delete objects, all or none.
+    """Delete objects, all or none; in a full flash one after the other, because all need room.
 
     \b
     Example:
@@ -176,7 +177,7 @@ def rm(vm: str, names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         for name in names:
             if _key(name) not in directory:
                 raise _unknown(vm, name)
-        directory.batch({_key(name): None for name in names})
+        _delete(directory, [_key(name) for name in names])
     if as_json:
         output.document({"removed": list(names)})
     else:
@@ -276,6 +277,14 @@ def format_flash(vm: str, force: bool, dry_run: bool, as_json: bool) -> None:
         output.document({"formatted": not dry_run})
     else:
         output.say("the flash would be empty" if dry_run else "the flash is empty")
+
+
+def _delete(directory: FlashDirectory, keys: list[bytes]) -> None:
+    try:
+        directory.batch(dict.fromkeys(keys))
+    except NoSpaceError:
+        for key in dict.fromkeys(keys):
+            directory.delete(key)
 
 
 def _key(name: str) -> bytes:

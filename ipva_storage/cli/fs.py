@@ -14,7 +14,6 @@ from ipva_storage.units import format_size
 
 if TYPE_CHECKING:
     from ipva_storage.fat import FatEntry
-    from ipva_storage.findings import Finding
 
 
 @click.group("fs", short_help="files on FAT disks")
@@ -104,6 +103,7 @@ def get(path: str, out: str, force: bool, as_json: bool) -> None:
       ipva fs get demo#boot:/ipva.bin ipva.bin
     """
     disk, inner = targets.split_disk_path(path)
+    targets.refuse_source(disk, Path(out))
     with targets.open_volume(disk) as volume, output.progress_bar("get") as progress:
         count = transfer.get(volume, inner, Path(out), force=force, progress=progress)
     _report(count, "copied out", as_json=as_json)
@@ -127,9 +127,9 @@ def put(sources: tuple[str, ...], path: str, force: bool, dry_run: bool, as_json
     """
     disk, inner = targets.split_disk_path(path)
     paths = [Path(source) for source in sources]
-    for source in paths:
-        if not source.exists():
-            raise UsageError("there is no such file or folder", where=str(source))
+    for word, source in zip(sources, paths, strict=True):
+        if not word or not source.exists():
+            raise UsageError("there is no such file or folder", where=word or "IN")
     with (
         interrupts.deferred() as may_stop,
         targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
@@ -156,8 +156,11 @@ def rm(paths: tuple[str, ...], recursive: bool, dry_run: bool, as_json: bool) ->
       ipva fs rm demo#cf:/docs/README.md
     """
     count = 0
-    for path in paths:
-        disk, inner = targets.split_disk_path(path)
+    found = [targets.split_disk_path(path) for path in paths]
+    for disk, inner in found:  # a name that is not there stops it before anything is gone
+        with targets.open_volume(disk) as volume:
+            volume.stat(inner)
+    for disk, inner in found:
         with (
             interrupts.deferred(),
             targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
@@ -199,13 +202,9 @@ def check(context: click.Context, disk: str, as_json: bool) -> None:
       ipva fs check demo#cf
     """
     from ipva_storage import fat
-    from ipva_storage.device import SliceDevice
 
     with targets.open_disk(disk) as device:
-        findings: list[Finding] = []
-        for volume in fat.find_volumes(device):
-            part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
-            findings += fat.check(part)
+        findings = list(fat.check_disk(device))
         if not findings:
             fat.open_first(device)  # refuses a disk without any FAT volume
     output.report_findings(context, findings, disk, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipva_storage.cli import facts
-from ipva_storage.device import read
+from ipva_storage.device import SliceDevice, read
 from ipva_storage.errors import IpvaError, UsageError
 from ipva_storage.units import MIB
 
@@ -51,10 +51,13 @@ def _held(device: BlockDevice, purpose: str) -> str | None:
 def _held_files(device: BlockDevice, purpose: str) -> str | None:
     from ipva_storage import fat
 
-    try:
-        count = sum(1 for _ in fat.open_first(device).walk("/"))
-    except IpvaError:
-        return "a volume or partition table that cannot be read"
+    count = 0
+    for volume in fat.find_volumes(device):
+        try:
+            part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
+            count += sum(1 for _ in fat.open(part).walk("/"))
+        except IpvaError:
+            return "a volume or partition table that cannot be read"
     return f"a FAT volume, files and folders: {count}" if count or purpose != "volumes" else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -107,12 +108,20 @@ def report_findings(
     context: click.Context, findings: Iterable[Finding], where: str, *, as_json: bool
 ) -> NoReturn:
     """Print what a check found in `where`; end with status 1 if it is more than information."""
-    found = [dataclasses.replace(each, where=each.where or where) for each in findings]
+    found = [_placed(each, where) for each in findings]
     if as_json:
         document({"findings": [finding_json(each) for each in found]})
     else:
         show_findings(found)
     context.exit(status_of(found))
+
+
+def _placed(finding: Finding, where: str) -> Finding:
+    """A finding with the target's name where its room left a blank."""
+    from ipva_storage.doctor import advice
+
+    repair = finding.repair and advice.fill_image(finding.repair, shlex.quote(where))
+    return dataclasses.replace(finding, where=finding.where or where, repair=repair)
 
 
 def status_of(findings: Iterable[Finding]) -> int:

@@ -226,3 +226,17 @@ def output_folder(path: Path) -> Folder:
     if not path.parent.is_dir():
         raise UsageError("there is no such folder", where=str(path.parent), remedy="make it first")
     return Folder(path.parent)
+
+
+def refuse_source(disk: str, target: Path) -> None:
+    """Refuse to write a new file over the disk that it is read from, `--force` or not.
+
+    Raises:
+        UsageError: the target is the image file, or the flat extent that belongs to it.
+    """
+    image = image_path(disk)
+    for source in (image, image.with_name(f"{image.stem}-flat{image.suffix}")):
+        if target.exists() and source.exists() and source.samefile(target):
+            raise UsageError(
+                "it is the disk that is read", where=str(target), remedy="choose another name"
+            )

@@ -146,7 +146,8 @@ def _finish(temporary: Path, path: Path, *, force: bool) -> None:
     """Give the finished file its name."""
     try:
         if force:
-            temporary.replace(path)
+            with held(path):
+                temporary.replace(path)
         else:
             _rename_new(temporary, path)
     except FileExistsError as error:
@@ -156,6 +157,21 @@ def _finish(temporary: Path, path: Path, *, force: bool) -> None:
             f"it cannot be given its name ({error.strerror})", where=str(path)
         ) from error
     _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a file while it is replaced, if there is one.
+
+    Raises:
+        DeviceError: another process is writing to it, which would be lost; or it may not be
+            written to.
+    """
+    if not path.is_file():
+        yield
+        return
+    with RawDevice(path, writable=True):
+        yield
 
 
 def _rename_new(temporary: Path, path: Path) -> None:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
-from ipva_storage.device.folder import Folder
+from ipva_storage.device.folder import Folder, held
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class _Move:
         target = self._target / name
         if os.path.lexists(target):
             self._refuse(target)
-            target.rename(self._aside / name)
+            with held(target):
+                target.rename(self._aside / name)
         (self._source / name).rename(target)
 
     def _back(self, name: str) -> None:

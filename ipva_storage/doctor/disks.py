@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.appliance import Role
 from ipva_storage.appliance.roles import CF_LABEL
-from ipva_storage.device import SliceDevice
 from ipva_storage.doctor import identity, places
 from ipva_storage.errors import ConfigError, IpvaError
 from ipva_storage.findings import Finding
@@ -68,12 +67,12 @@ def _image(appliance: Appliance, role: Role) -> Iterator[Finding]:
 
 
 def _boot(_: Appliance, disk: BlockDevice, __: Names) -> Iterator[Finding]:
-    yield from _volumes(disk)
+    yield from fat.check_disk(disk)
     yield from boot.check(disk)
 
 
 def _cf(_: Appliance, disk: BlockDevice, names: Names) -> Iterator[Finding]:
-    yield from _volumes(disk)
+    yield from fat.check_disk(disk)
     if not any(found.kind.startswith("FAT") for found in fat.find_volumes(disk)):
         yield _unformatted(disk, names)
         return
@@ -97,14 +96,6 @@ def _unformatted(disk: BlockDevice, names: Names) -> Finding:
             f"ipva fs format --force --label {CF_LABEL} {card}"
         )
     return Finding("VM001", Role.CF.place, message, repair=repair)
-
-
-def _volumes(disk: BlockDevice) -> Iterator[Finding]:
-    """Findings of each FAT volume, their places counted from the start of the disk."""
-    for volume in fat.find_volumes(disk):
-        for found in fat.check(SliceDevice(disk, volume.offset_bytes, volume.length_bytes)):
-            at = found.offset_bytes
-            yield replace(found, offset_bytes=None if at is None else at + volume.offset_bytes)
 
 
 def _flash(appliance: Appliance, disk: BlockDevice, names: Names) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ table or folder.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ipva_storage.device import SliceDevice, read
 from ipva_storage.fat import geometry as _geometry
 from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
@@ -26,6 +28,7 @@ __all__ = [
     "FatVolume",
     "Volume",
     "check",
+    "check_disk",
     "check_table",
     "find_volumes",
     "first_fat",
@@ -70,6 +73,27 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     from ipva_storage.fat.checking import check as _check
 
     return _check(device)
+
+
+def check_disk(device: BlockDevice) -> Iterator[Finding]:
+    """What is wrong with a disk: its partition table, and each FAT volume on it.
+
+    A partition that the table does not call a FAT volume, and that is none, is left alone, as is
+    one that is blank (PART003). Places are counted from the start of the disk.
+
+    Raises:
+        DeviceError: the medium cannot be read.
+    """
+    yield from check_table(device)
+    for volume in find_volumes(device):
+        part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
+        is_lost = volume.is_meant_for_fat and any(read(part, 0, min(512, part.size_bytes)))
+        if volume.kind == "unknown" and not is_lost:
+            continue
+        for found in check(part):
+            at = found.offset_bytes
+            place = None if at is None else at + volume.offset_bytes
+            yield replace(found, where=device.name, offset_bytes=place)
 
 
 def __getattr__(name: str) -> object:

@@ -161,12 +161,12 @@ def _basis(name: str) -> tuple[str, str, bool]:
     stem = stem.replace(".", "")
     base, extension = _short_characters(stem), _short_characters(tail)
     is_lossy = plain != name or "." in plain[: -len(tail) - 1] or len(base) > 8
-    is_lossy = is_lossy or len(extension) > 3 or (base, extension) != (stem.upper(), tail.upper())
+    is_lossy = is_lossy or len(extension) > 3 or (base, extension) != (fold(stem), fold(tail))
     return base[:8] or "_", extension[:3], is_lossy or not base
 
 
 def _short_characters(text: str) -> str:
-    return "".join(char if char in _SHORT_ALLOWED else "_" for char in text.upper())
+    return "".join(char if char in _SHORT_ALLOWED else "_" for char in fold(text))
 
 
 def make_short(name: str, taken: frozenset[bytes] | set[bytes]) -> bytes:

@@ -37,6 +37,8 @@ class Volume:
     """`FAT12`, `FAT16`, `FAT32` or `unknown`, by content."""
     partition: int | None
     """1 to 4, from 5 on in an extended partition; None without a partition table."""
+    is_meant_for_fat: bool = True
+    """Whether the partition table says that it is a FAT volume; True without a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def find_volumes(device: BlockDevice) -> list[Volume]:
             continue
         length = min(partition.length_sectors * SECTOR_BYTES, device.size_bytes - at)
         content = _kind(SliceDevice(device, at, length))
-        found.append(Volume(at, length, content or "unknown", partition.number))
+        is_meant = partition.kind in layout.KINDS_FAT
+        found.append(Volume(at, length, content or "unknown", partition.number, is_meant))
     return found
 
 
@@ -94,9 +97,7 @@ def first_fat(device: BlockDevice) -> BlockDevice:
         what = "it holds neither a FAT volume nor a partition table"
     else:
         what = "it is not formatted"
-    raise FatError(
-        what, where=device.name, offset_bytes=0, remedy="format it first: ipva fs format DISK"
-    )
+    raise FatError(what, where=device.name, offset_bytes=0, remedy="see what it is with: ipva info")
 
 
 def _kind(device: BlockDevice) -> str | None:

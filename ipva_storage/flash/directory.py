@@ -250,8 +250,14 @@ class FlashDirectory:
                 self._refuse(key)
         present = self._index.objects
         wanted = {k: v for k, v in items.items() if v is not None or k in present}
-        if wanted:
+        if len(wanted) > 1:
             self._write_batch(wanted)
+            return
+        for key, value in wanted.items():  # one alone is atomic by itself, and needs less room
+            if value is None:
+                self.delete(key)
+            else:
+                self.put(key, value)
 
     def _write_batch(self, items: Mapping[bytes, bytes | None]) -> None:
         log, index = self._log, self._index

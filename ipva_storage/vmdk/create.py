@@ -7,7 +7,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.errors import UsageError
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
 from ipva_storage.vmdk.disk import VmdkDevice
 from ipva_storage.vmdk.flat import FlatExtent
@@ -205,6 +205,8 @@ def _descriptor(subformat: str, extent: str, adapter: str) -> Descriptor:
 
 
 def _check_arguments(name: str, size_bytes: int, subformat: str, adapter: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise UsageError("the name is not valid UTF-8", where=printable(name))
     if subformat not in SUBFORMATS:
         raise UsageError(f"“{subformat}” disks are not made; choose {' or '.join(SUBFORMATS)}")
     if adapter not in ADAPTERS:

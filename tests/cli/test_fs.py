@@ -249,3 +249,75 @@ def test_a_name_with_escapes_is_shown_and_not_obeyed(ipva: Ipva, vm: Path) -> No
     assert "\x07" not in shown.out
     checked = ipva("fs", "check", f"{vm}#cf")
     assert "\x1b" not in checked.out
+
+
+@pytest.fixture
+def partitioned(tmp_path: Path) -> Path:
+    """A disk with three partitions: an empty FAT volume, one with a file, and a Linux one."""
+    from ipva_formats import mbr
+    from ipva_storage import fat
+    from ipva_storage.device import RawDevice, SliceDevice
+
+    image = tmp_path / "partitioned.img"
+    with RawDevice.create(image, 40 * 2**20) as device:
+        entries = [
+            {"kind": kind, "first_sector": first, "length_sectors": 20_000, "state": 0}
+            for kind, first in ((6, 2048), (6, 24_000), (0x83, 48_000))
+        ]
+        table = bytearray(512)
+        for index, entry in enumerate(entries):
+            at = 446 + 16 * index
+            table[at + 4] = entry["kind"]
+            table[at + 8 : at + 12] = entry["first_sector"].to_bytes(4, "little")
+            table[at + 12 : at + 16] = entry["length_sectors"].to_bytes(4, "little")
+        table[510:512] = b"\x55\xaa"
+        assert mbr.MBR.parse(bytes(table)).partitions[1].first_sector == 24_000
+        device.write(0, table)
+        for entry in entries[:2]:
+            part = SliceDevice(device, entry["first_sector"] * 512, 20_000 * 512)
+            fat.format(part)
+        with fat.open(part) as volume:
+            volume.write("/kept.txt", b"kept")
+        device.write(48_000 * 512, b"not a FAT volume" * 32)
+    return image
+
+
+def test_format_counts_the_files_of_every_partition(ipva: Ipva, partitioned: Path) -> None:
+    """A file in the second partition is as safe as one in the first."""
+    before = partitioned.read_bytes()
+    assert ipva("fs", "format", partitioned).status == 2
+    assert partitioned.read_bytes() == before
+
+
+def test_check_reports_the_partition_table_and_leaves_other_systems_alone(
+    ipva: Ipva, partitioned: Path
+) -> None:
+    """A sound table with a Linux partition is sound; partitions that overlap are a finding."""
+    assert ipva("fs", "check", partitioned).out == "nothing wrong was found\n"
+    content = bytearray(partitioned.read_bytes())
+    content[446 + 12 : 446 + 16] = (30_000).to_bytes(4, "little")
+    partitioned.write_bytes(content)
+    checked = ipva("fs", "check", partitioned, "--json")
+    assert checked.status == 1
+    assert "PART002" in {found["id"] for found in checked.document["findings"]}
+
+
+def test_names_are_compared_one_letter_by_one_letter(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """`straße` and `STRASSE` are two files, as for other systems."""
+    for name in ("straße.txt", "STRASSE.TXT"):
+        (tmp_path / name).write_text(name)
+        assert ipva("fs", "put", tmp_path / name, f"{vm}#cf:/").status == 0
+    assert ipva("fs", "cat", f"{vm}#cf:/straße.txt").out == "straße.txt"
+    assert ipva("fs", "cat", f"{vm}#cf:/STRASSE.TXT").out == "STRASSE.TXT"
+
+
+def test_an_empty_source_copies_nothing(ipva: Ipva, vm: Path) -> None:
+    """An unset variable in a script does not copy the current folder."""
+    assert ipva("fs", "put", "", f"{vm}#cf:/").status == 2
+
+
+def test_rm_of_a_missing_file_removes_nothing(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """All names are looked up before the first goes."""
+    ipva("fs", "put", tree / "empty", f"{vm}#cf:/")
+    assert ipva("fs", "rm", f"{vm}#cf:/empty", f"{vm}#cf:/missing").status == 2
+    assert len(ipva("fs", "ls", f"{vm}#cf:/", "--json").document) == 1

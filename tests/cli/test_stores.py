@@ -194,3 +194,63 @@ def test_convert_into_a_folder_that_is_not_there_is_refused(
     result = ipva("disk", "convert", f"{vm}#boot", tmp_path / "nowhere" / "x.img", "-O", "raw")
     assert result.status == 2
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_full_flash_can_always_be_deleted_from(ipva: Ipva, tmp_path: Path) -> None:
+    """At the minimum of RAM, filled to the last byte, one name and many names can be removed."""
+    vm = tmp_path / "small"
+    assert ipva("new", vm, "--ram", "20", "--cf-size", "64M").status == 0
+    stored = []
+    for size_bytes in (3000, 0):
+        for number in range(2000):
+            name = f"{size_bytes}-{number}"
+            done = ipva("flash", "put", vm, name, "--value", "x" * size_bytes)
+            if done.status:
+                assert "full" in done.err or "left" in done.err
+                break
+            stored.append(name)
+    assert len(stored) > 20
+    assert ipva("flash", "rm", vm, stored[-1]).status == 0
+    assert ipva("flash", "rm", vm, *stored[:-1]).status == 0
+    assert ipva("flash", "ls", vm, "--json").document == []
+    assert ipva("flash", "check", vm).status == 0
+
+
+def test_a_disk_that_is_being_written_to_is_not_replaced(
+    ipva: Ipva, vm: Path, tmp_path: Path
+) -> None:
+    """--force replaces files, and no writer's disk under its hands."""
+    from ipva_storage.device import RawDevice
+
+    before = (vm / "hd-cf.vmdk").read_bytes()
+    with RawDevice(vm / "hd-cf.vmdk", writable=True):
+        disk = vm / "hd-cf.vmdk"
+        convert = ipva("disk", "convert", f"{vm}#boot", disk, "-O", "monolithicSparse", "--force")
+        new = ipva("new", vm, "--force")
+    assert convert.status == 2
+    assert "another process" in convert.err
+    assert new.status == 2
+    assert (vm / "hd-cf.vmdk").read_bytes() == before
+    assert ipva("boot", vm).status == 0
+
+
+def test_nothing_is_copied_onto_the_disk_that_it_is_read_from(ipva: Ipva, vm: Path) -> None:
+    """Not even with --force."""
+    ipva("flash", "put", vm, "a", "--value", "1")
+    flash, boot = (vm / "hd-flash.vmdk").read_bytes(), (vm / "hd-boot.vmdk").read_bytes()
+    assert ipva("flash", "get", vm, "a", vm / "hd-flash.vmdk", "--force").status == 2
+    got = ipva("fs", "get", f"{vm}#boot:/ipva.bin", vm / "hd-boot.vmdk", "--force")
+    assert got.status == 2
+    assert (vm / "hd-flash.vmdk").read_bytes() == flash
+    assert (vm / "hd-boot.vmdk").read_bytes() == boot
+
+
+@pytest.mark.parametrize("kind", ["monolithicSparse", "monolithicFlat"])
+def test_a_vmdk_name_that_is_no_text_is_refused(
+    ipva: Ipva, vm: Path, tmp_path: Path, kind: str
+) -> None:
+    """A descriptor holds the name, so that has to be UTF-8."""
+    result = ipva("disk", "convert", f"{vm}#boot", tmp_path / "\udce9.vmdk", "-O", kind)
+    assert result.status == 2
+    assert "UTF-8" in result.err
+    assert [each.name for each in tmp_path.iterdir()] == ["vm"]
