@@ -172,12 +172,12 @@ def test_broken_images_cost_little(shared_images: Path) -> None:
     assert len(images) > 15
     tracemalloc.start()
     for image in images:
-        started = time.monotonic()
+        started = time.process_time()
         tracemalloc.reset_peak()
         for job in (open_and_read, check_all):
             with contextlib.suppress(IpvaError):
                 job(image)
-        assert time.monotonic() - started < 5, image
+        assert time.process_time() - started < 5, image
         assert tracemalloc.get_traced_memory()[1] < 64 << 20, image
     tracemalloc.stop()
 

@@ -191,7 +191,7 @@ def test_damaged_images_are_refused_or_read() -> None:
     raw = MemoryDevice()
     with small_disk(raw) as disk:
         disk.write(5000, random.Random(1).randbytes(60_000))
-    rng, started, refused = random.Random(11), time.monotonic(), 0
+    rng, started, refused = random.Random(11), time.process_time(), 0
     for _ in range(400):
         data = damaged(bytes(raw.data), rng)
         for job in (read_all, check_all, write_some):
@@ -200,7 +200,7 @@ def test_damaged_images_are_refused_or_read() -> None:
             except IpvaError:
                 refused += 1
     assert refused > 200
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def read_all(raw: MemoryDevice) -> None:

@@ -59,7 +59,7 @@ def test_partitioned_disk() -> None:
     device = disk([(0x83, 63, 1000), (0x06, 2048, 4096)])
     fat.format(SliceDevice(device, MIB, 2 * MIB), label="second")
     assert fat.find_volumes(device) == [
-        fat.Volume(63 * 512, 512_000, "unknown", 1),
+        fat.Volume(63 * 512, 512_000, "unknown", 1, is_meant_for_fat=False),
         fat.Volume(MIB, 2 * MIB, "FAT12", 2),
     ]
     with fat.open_first(device) as volume:

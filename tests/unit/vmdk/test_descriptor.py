@@ -140,7 +140,7 @@ def test_signature() -> None:
 
 def test_hostile_text_costs_little() -> None:
     """A megabyte of anything is parsed soon: no pattern goes back and forth."""
-    started = time.monotonic()
+    started = time.process_time()
     for piece in (b"# ", b" ", b"RW 1 FLAT ", b'"', b"= ", b"CID=", b"\r", b"\t\n", b"#\n"):
         data = b"createType=x\n" + piece * ((1 << 20) // len(piece))
         descriptor = Descriptor.parse(data)
@@ -148,4 +148,4 @@ def test_hostile_text_costs_little() -> None:
         assert descriptor.extents == ()
         descriptor.with_cid(1)
         is_descriptor(data[13:])
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
