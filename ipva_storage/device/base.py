@@ -11,6 +11,7 @@ Invariants every kind keeps (the suite in `tests/device_contract` checks them on
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -66,7 +67,7 @@ class BlockDevice(Protocol):
         """Flush nothing, release what is held. Closing twice is harmless."""
 
 
-class Device:
+class Device(ABC):
     """Base of our own kinds: range checks, the context manager, and the answers of a fixed size."""
 
     name: str = "device"
@@ -81,9 +82,9 @@ class Device:
         return f"<{type(self).__name__} {self.name}>"
 
     @property
+    @abstractmethod
     def size_bytes(self) -> int:
         """Length in bytes."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Release what is held; nothing, unless a kind says otherwise."""
