@@ -86,10 +86,10 @@ class Device(ABC):
     def size_bytes(self) -> int:
         """Length in bytes."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to do is an answer
         """Release what is held; nothing, unless a kind says otherwise."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - likewise
         """Nothing to make durable, unless a kind says otherwise."""
 
     def resize(self, size_bytes: int, /) -> None:
