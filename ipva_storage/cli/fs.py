@@ -182,7 +182,11 @@ def mkdir(path: str, parents: bool, dry_run: bool, as_json: bool) -> None:
       ipva fs mkdir demo#cf:/sounds
     """
     disk, inner = targets.split_disk_path(path)
-    with targets.open_volume(disk, writable=True, dry_run=dry_run) as volume:
+    with (
+        interrupts.deferred(),
+        targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
+        volume.batch(all_or_nothing=True),
+    ):
         volume.mkdir(inner, parents=parents)
     if as_json:
         output.document({"path": inner})
