@@ -166,7 +166,12 @@ def rm(paths: tuple[str, ...], recursive: bool, dry_run: bool, as_json: bool) ->
             targets.open_volume(disk, writable=True, dry_run=dry_run) as volume,
         ):
             count += transfer.remove(volume, inner, recursive=recursive)
-    _report(count, "would be removed" if dry_run else "removed", as_json=as_json)
+    if as_json:
+        output.document({"count": count})
+    else:
+        output.say(
+            f"files and folders {'that would be removed' if dry_run else 'removed'}: {count}"
+        )
 
 
 @command.command()
