@@ -115,11 +115,11 @@ ERASE_TEARS = 9
 def torn_erase(old: bytes, how: int, rng: random.Random) -> bytes:
     """What an erase that was cut leaves; `how` counts from 0 to `ERASE_TEARS` less 1.
 
-    The last two leave noise, as a chip may. Not so where the segment is virgin (all zeros): that is
-    a hole of an image file and no chip's state, and a torn write leaves zeros and 0xFF there.
+    The last two leave noise, as a chip may. Not so where the segment holds zeros and 0xFF only: that
+    is a hole of an image file, or what a torn write left of one, and no chip's state.
     """
     size = len(old)
-    if how >= ERASE_TEARS - 2 and not any(old):
+    if how >= ERASE_TEARS - 2 and not old.translate(None, b"\0\xff"):
         how = 4
     half = size // 2
     some = rng.randrange(0, size + 1, 2)
