@@ -115,7 +115,7 @@ ERASE_TEARS = 9
 def torn_erase(old: bytes, how: int, rng: random.Random) -> bytes:
     """What an erase that was cut leaves; `how` counts from 0 to `ERASE_TEARS` less 1.
 
-    The last two leave noise, as a chip may. Not so where the segment holds zeros and 0xFF only: that
+    The last two leave noise, as a chip may. Not where the segment holds zeros and 0xFF only: that
     is a hole of an image file, or what a torn write left of one, and no chip's state.
     """
     size = len(old)
