@@ -17,6 +17,7 @@ from ipva_storage import flash
 from ipva_storage.device import MemoryDevice
 from ipva_storage.errors import NoSpaceError, PowerCutError
 from ipva_storage.findings import Severity
+from ipva_storage.flash.records import OPEN_AT, unpack_clean_marker, unpack_open_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,8 +80,24 @@ class CutNor(flash.NorDevice):
         if self.fuse:
             self.fuse -= 1
             return
-        self.image[start:stop] = self.tear(bytes(self.image[start:stop]), data)
+        left = self.tear(bytes(self.image[start:stop]), data)
+        if data is None and self._is_new():
+            left = bytes(0xFF if byte else 0 for byte in left)
+        self.image[start:stop] = left
         raise PowerCutError("the power went", where=self.name, offset_bytes=start)
+
+    def _is_new(self) -> bool:
+        """Whether no segment is ours yet.
+
+        Then the flash is still the hole of an image file, where a torn write leaves zeros and 0xFF.
+        Noise, as a chip may leave it, would be refused as foreign content, and nothing would be
+        lost (`formats/spec/flash.md`).
+        """
+        starts = range(0, self.size_bytes, self.segment_bytes)
+        return not any(
+            unpack_clean_marker(self.image, at) or unpack_open_header(self.image, at + OPEN_AT)
+            for at in starts
+        )
 
 
 # -- tears ------------------------------------------------------------------------------------
@@ -113,14 +130,8 @@ ERASE_TEARS = 9
 
 
 def torn_erase(old: bytes, how: int, rng: random.Random) -> bytes:
-    """What an erase that was cut leaves; `how` counts from 0 to `ERASE_TEARS` less 1.
-
-    The last two leave noise, as a chip may. Not where the segment holds zeros and 0xFF only: that
-    is a hole of an image file, or what a torn write left of one, and no chip's state.
-    """
+    """What an erase that was cut leaves; `how` counts from 0 to `ERASE_TEARS` less 1."""
     size = len(old)
-    if how >= ERASE_TEARS - 2 and not old.translate(None, b"\0\xff"):
-        how = 4
     half = size // 2
     some = rng.randrange(0, size + 1, 2)
     return (
