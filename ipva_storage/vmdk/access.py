@@ -16,8 +16,8 @@ from ipva_storage.vmdk.descriptor import (
     shown,
 )
 from ipva_storage.vmdk.disk import VmdkDevice
-from ipva_storage.vmdk.flat import FLAT_KINDS, FlatExtent, shared_bytes
-from ipva_storage.vmdk.header import (
+from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent, shared_bytes
+from ipva_storage.vmdk.extent.header import (
     CAPACITY_MAX_BYTES,
     DESCRIPTOR_MAX_BYTES,
     SPARSE_MAGIC,
@@ -25,7 +25,7 @@ from ipva_storage.vmdk.header import (
     check_usable,
     read_header,
 )
-from ipva_storage.vmdk.sparse import SparseExtent
+from ipva_storage.vmdk.extent.sparse import SparseExtent
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder

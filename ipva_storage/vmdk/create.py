@@ -10,10 +10,10 @@ from ipva_storage.errors import UsageError
 from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
 from ipva_storage.vmdk.disk import VmdkDevice
-from ipva_storage.vmdk.flat import FlatExtent
-from ipva_storage.vmdk.header import CAPACITY_MAX_BYTES, SparseHeader
-from ipva_storage.vmdk.sparse import SparseExtent
-from ipva_storage.vmdk.tables import bytes_of
+from ipva_storage.vmdk.extent.flat import FlatExtent
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SparseHeader
+from ipva_storage.vmdk.extent.sparse import SparseExtent
+from ipva_storage.vmdk.extent.tables import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

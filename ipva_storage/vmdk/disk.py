@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.descriptor import Descriptor
-    from ipva_storage.vmdk.flat import FlatExtent
-    from ipva_storage.vmdk.sparse import SparseExtent
+    from ipva_storage.vmdk.extent.flat import FlatExtent
+    from ipva_storage.vmdk.extent.sparse import SparseExtent
 
 
 class VmdkDevice(Device):

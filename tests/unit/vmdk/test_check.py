@@ -13,7 +13,7 @@ from ipva_storage.device import Folder, MemoryDevice, read
 from ipva_storage.errors import VmdkError
 from ipva_storage.findings import CATALOGUE
 from ipva_storage.vmdk.create import new_sparse
-from ipva_storage.vmdk.header import read_header
+from ipva_storage.vmdk.extent.header import read_header
 
 if TYPE_CHECKING:
     from ipva_storage.findings import Finding

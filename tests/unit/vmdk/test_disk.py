@@ -12,7 +12,7 @@ from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, RawDevice, read
 from ipva_storage.errors import DeviceError, NoSpaceError, VmdkError
 from ipva_storage.vmdk.create import new_sparse
-from ipva_storage.vmdk.header import SparseHeader, read_header
+from ipva_storage.vmdk.extent.header import SparseHeader, read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,7 +218,7 @@ def test_file_cannot_outgrow_its_entries(
     raw: MemoryDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a table entry cannot name the next grain, there is no space, and nothing is written."""
-    monkeypatch.setattr("ipva_storage.vmdk.sparse.ENTRY_MAX", raw.size_bytes // 512 + 127)
+    monkeypatch.setattr("ipva_storage.vmdk.extent.sparse.ENTRY_MAX", raw.size_bytes // 512 + 127)
     with vmdk.open(raw, writable=True) as disk:
         disk.write(0, b"fits")
         size_bytes = raw.size_bytes

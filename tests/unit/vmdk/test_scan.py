@@ -221,7 +221,7 @@ def data_grains(disk: BlockDevice) -> set[int]:
 @pytest.mark.parametrize("batch_entries", [4, 64, 1 << 18])
 def test_runs_are_exact(monkeypatch: pytest.MonkeyPatch, batch_entries: int) -> None:
     """Within the limits every grain is told, however many tables are looked at together."""
-    monkeypatch.setattr("ipva_storage.vmdk.places.BATCH_ENTRIES", batch_entries)
+    monkeypatch.setattr("ipva_storage.vmdk.extent.places.BATCH_ENTRIES", batch_entries)
     with vmdk.open(spread(), writable=True) as disk:
         assert data_grains(disk) == set(range(0, 400, 3))
         disk.write(GRAIN_BYTES, b"pending")
@@ -231,9 +231,9 @@ def test_runs_are_exact(monkeypatch: pytest.MonkeyPatch, batch_entries: int) -> 
 @pytest.mark.parametrize("batch_entries", [4, 64, 1 << 18])
 def test_runs_are_widened(monkeypatch: pytest.MonkeyPatch, batch_entries: int) -> None:
     """Beyond the limit runs are fewer, and still hold every grain."""
-    monkeypatch.setattr("ipva_storage.vmdk.places.BATCH_ENTRIES", batch_entries)
-    monkeypatch.setattr("ipva_storage.vmdk.scan.EXACT_RUNS_MAX", 20)
-    monkeypatch.setattr("ipva_storage.vmdk.scan.COARSE_PARTS", 10)
+    monkeypatch.setattr("ipva_storage.vmdk.extent.places.BATCH_ENTRIES", batch_entries)
+    monkeypatch.setattr("ipva_storage.vmdk.extent.scan.EXACT_RUNS_MAX", 20)
+    monkeypatch.setattr("ipva_storage.vmdk.extent.scan.COARSE_PARTS", 10)
     raw = spread()
     with vmdk.open(raw) as disk:
         assert data_grains(disk) >= set(range(0, 400, 3))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ipva_storage.device import Device, byte_view, is_zero
 from ipva_storage.errors import NoSpaceError, VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
-from ipva_storage.vmdk.tables import ENTRY_MAX, ENTRY_ZEROED, GrainTables
+from ipva_storage.vmdk.extent.tables import ENTRY_MAX, ENTRY_ZEROED, GrainTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ipva_storage.device import BlockDevice, Extent
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 UNCLEAN_SHUTDOWN_OFFSET_BYTES: Final = 72
 """The same as in `ipva_formats.vmdk`."""
@@ -103,7 +103,7 @@ class SparseExtent(Device):
 
     def extents(self) -> Iterator[Extent]:
         """Runs of grains and of none, by the tables."""
-        from ipva_storage.vmdk.scan import grain_extents
+        from ipva_storage.vmdk.extent.scan import grain_extents
 
         return grain_extents(self.header, self._tables)
 

@@ -24,8 +24,8 @@ from ipva_storage.vmdk.access import (
     refusal,
 )
 from ipva_storage.vmdk.descriptor import is_descriptor, shown
-from ipva_storage.vmdk.flat import shared_bytes
-from ipva_storage.vmdk.header import SPARSE_MAGIC, SparseHeader, header_problems, read_header
+from ipva_storage.vmdk.extent.flat import shared_bytes
+from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, SparseHeader, header_problems, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def _check_sparse(raw: BlockDevice) -> Iterator[Finding]:
         yield Finding("VMDK014", "header", "it was not closed after writing", offset_bytes=72)
     yield from _check_descriptor(raw, header)
     if not problems:
-        from ipva_storage.vmdk.check_tables import check_tables
+        from ipva_storage.vmdk.check.tables import check_tables
 
         yield from check_tables(raw, header)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 ENTRY_UNALLOCATED: Final = 0
 ENTRY_ZEROED: Final = 1
@@ -176,7 +176,7 @@ class GrainTables:
     def heal(self) -> None:
         """After an unclean shutdown, bring both copies to what counts. Reads every table in use."""
         if self._is_unclean:
-            from ipva_storage.vmdk.places import tables_to_heal
+            from ipva_storage.vmdk.extent.places import tables_to_heal
 
             for index in tables_to_heal(self._raw, self._header):
                 self.table(index)

@@ -15,13 +15,13 @@ import numpy as np
 from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.places import Mask, Sectors, TablePlaces, read_places
+from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 SECTOR_MAX: Final = 1 << 32
 """Sectors that an entry can name. Confidence: stated."""

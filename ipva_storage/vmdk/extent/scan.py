@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_storage.device import Extent, merge_extents
-from ipva_storage.vmdk.places import Mask, Sectors, TablePlaces, read_places
+from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipva_storage.vmdk.header import SparseHeader
-    from ipva_storage.vmdk.tables import GrainTables
+    from ipva_storage.vmdk.extent.header import SparseHeader
+    from ipva_storage.vmdk.extent.tables import GrainTables
 
 _ENTRY_ZEROED: Final = 1
 
