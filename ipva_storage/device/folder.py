@@ -22,12 +22,14 @@ _NAME_BYTES_MAX: Final = 255
 class Folder:
     """Opens and makes files in one folder. Names that leave it are refused.
 
-    A descriptor, a `.vmx` or an archive names files; it is input, and may lie.
+    A descriptor, a `.vmx` or an archive names files; it is input, and may lie. So a name that
+    leaves the folder is followed only where the user said that it may (`allow_outside`).
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, allow_outside: bool = False) -> None:
         """Work in the folder at `path`, which need not exist until a file is made."""
         self.path = Path(path)
+        self.allow_outside = allow_outside
 
     def __repr__(self) -> str:
         return f"<Folder {self.path}>"
@@ -38,6 +40,10 @@ class Folder:
         Raises:
             DeviceError: the name is absolute, has a separator or `..`, or is a link that leaves.
         """
+        if self.allow_outside and name and "\0" not in name:
+            path = self.path / name
+            # A name from Windows; the check is of text only, because such a file may not exist.
+            return path if path.exists() else self.path / name.replace("\\", "/")
         if _is_plain(name):
             path = self.path / name
             # os.path and not pathlib: it answers where pathlib raises (rings of links, no rights).
@@ -47,8 +53,17 @@ class Folder:
         raise DeviceError(
             f"“{name[:80]}” is not a plain file name in its folder",
             where=str(self.path),
-            remedy="put the file beside the one that names it",
+            remedy="put the file beside the one that names it, or allow it with --allow-outside",
         )
+
+    def beside(self, name: str) -> Folder:
+        """The folder that a file is in: this one, unless names may leave it.
+
+        Raises:
+            DeviceError: the name leaves the folder.
+        """
+        parent = self.resolve(name).parent
+        return self if parent == self.path else Folder(parent, allow_outside=self.allow_outside)
 
     def names(self) -> list[str]:
         """Names of the files here, sorted; empty where there is no folder."""

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.descriptor import Descriptor
-    from ipva_storage.vmdk.extent.flat import FlatExtent
-    from ipva_storage.vmdk.extent.sparse import SparseExtent
+    from ipva_storage.vmdk.extent.base import DiskExtent
 
 
 class VmdkDevice(Device):
@@ -35,10 +34,11 @@ class VmdkDevice(Device):
         self,
         raw: BlockDevice,
         descriptor: Descriptor,
-        extents: Sequence[SparseExtent | FlatExtent],
+        extents: Sequence[DiskExtent],
         *,
         descriptor_offset_bytes: int,
         writable: bool,
+        parent: VmdkDevice | None = None,
     ) -> None:
         """Join extents.
 
@@ -48,9 +48,11 @@ class VmdkDevice(Device):
             extents: in the order of the descriptor.
             descriptor_offset_bytes: where in `raw` the descriptor's text starts.
             writable: whether changes are allowed.
+            parent: the disk that shows through, closed with this one.
         """
         self.name = raw.name
         self.descriptor = descriptor
+        self.parent = parent
         self._raw = raw
         self._extents = list(extents)
         self._size_bytes = sum(extent.size_bytes for extent in extents)
@@ -65,14 +67,24 @@ class VmdkDevice(Device):
 
     @property
     def subformat(self) -> str:
-        """The kind, as the descriptor says it: `monolithicSparse`, `monolithicFlat`, `vmfs`."""
+        """The kind, as the descriptor says it, such as `monolithicSparse`."""
         return self.descriptor.create_type or "monolithicSparse"
 
     @property
     def file_size_bytes(self) -> int:
-        """Size of all its files."""
-        files = {id(raw): raw for raw in (self._raw, *(extent.raw for extent in self._extents))}
-        return sum(raw.size_bytes for raw in files.values())
+        """Size of all its files, without those of a parent."""
+        return sum(raw.size_bytes for raw in self.files)
+
+    @property
+    def files(self) -> tuple[BlockDevice, ...]:
+        """Its files, each once, the one with the descriptor first; without those of a parent."""
+        found = [self._raw, *(extent.raw for extent in self._extents if extent.raw is not None)]
+        return tuple({id(raw): raw for raw in found}.values())
+
+    @property
+    def parts(self) -> tuple[DiskExtent, ...]:
+        """The extents as they are in the files, in order."""
+        return tuple(self._extents)
 
     def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
         """Fill the whole buffer."""
@@ -122,6 +134,8 @@ class VmdkDevice(Device):
             for extent in self._extents:
                 extent.close()
             self._raw.close()
+            if self.parent is not None:
+                self.parent.close()
 
     def _begin(self) -> None:
         if self._is_begun:
@@ -151,7 +165,7 @@ class VmdkDevice(Device):
 
     def _pieces(
         self, offset_bytes: int, length_bytes: int
-    ) -> Iterator[tuple[SparseExtent | FlatExtent, int, int, int]]:
+    ) -> Iterator[tuple[DiskExtent, int, int, int]]:
         """Cut a range at the extents' borders: extent, start in it, start and stop in the range."""
         first = 0
         end = offset_bytes + length_bytes
@@ -165,5 +179,6 @@ class VmdkDevice(Device):
         first = 0
         for extent in self._extents:
             for run in extent.extents():
-                yield Run(first + run.offset_bytes, run.length_bytes, run.is_data)
+                length = min(run.length_bytes, extent.size_bytes - run.offset_bytes)
+                yield Run(first + run.offset_bytes, max(length, 0), run.is_data)
             first += extent.size_bytes

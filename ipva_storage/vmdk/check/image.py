@@ -15,13 +15,12 @@ from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.access import (
     OTHER_MAGICS,
-    check_readable,
-    flat_lines,
+    extent_lines,
+    lone_extent,
     open_extent,
     own_name,
     read_embedded,
     read_separate,
-    refusal,
 )
 from ipva_storage.vmdk.descriptor import is_descriptor, shown
 from ipva_storage.vmdk.extent.flat import shared_bytes
@@ -52,7 +51,7 @@ def check(raw: BlockDevice, folder: Folder | None = None) -> Iterator[Finding]:
     if start[:4] == SPARSE_MAGIC:
         findings = _check_sparse(raw)
     elif start[:4] in OTHER_MAGICS:
-        raise refusal(OTHER_MAGICS[start[:4]], raw.name)
+        raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
     elif is_descriptor(start):
         findings = _check_flat(raw, folder)
     else:
@@ -63,8 +62,6 @@ def check(raw: BlockDevice, folder: Folder | None = None) -> Iterator[Finding]:
 
 def _check_sparse(raw: BlockDevice) -> Iterator[Finding]:
     header = read_header(raw)
-    if header.is_compressed:
-        raise refusal("streamOptimized", raw.name)
     problems = list(header_problems(header, raw.size_bytes))
     for offset_bytes, problem in problems:
         yield Finding("VMDK001", "header", problem, offset_bytes=offset_bytes)
@@ -91,7 +88,6 @@ def _check_descriptor(raw: BlockDevice, header: SparseHeader) -> Iterator[Findin
     except VmdkError as error:
         yield Finding("VMDK003", "descriptor", error.message, offset_bytes=error.offset_bytes)
         return
-    check_readable(descriptor, ("monolithicSparse",), raw.name)
     said = sum(line.sector_count for line in descriptor.extents)
     if said != header.capacity_sectors:
         message = f"it says {said} sectors, the header {header.capacity_sectors}"
@@ -115,8 +111,7 @@ def _keys(descriptor: Descriptor) -> set[str]:
 def _check_flat(raw: BlockDevice, folder: Folder | None) -> Iterator[Finding]:
     try:
         descriptor = read_separate(raw)
-        check_readable(descriptor, ("monolithicFlat", "vmfs"), raw.name)
-        lines = flat_lines(descriptor, raw.name)
+        lines = extent_lines(descriptor, raw.name)
     except VmdkError as error:
         if error.remedy is not None:  # another kind of disk, not a fault of this one
             raise

@@ -94,6 +94,11 @@ class SparseHeader:
         return bool(self.flags >> 16 & 3) or self.compress_algorithm != 0 or self.is_gd_at_end
 
     @property
+    def has_markers(self) -> bool:
+        """Whether each compressed grain has a marker in front of it."""
+        return bool(self.flags & 1 << 17)
+
+    @property
     def is_gd_at_end(self) -> bool:
         """Whether the grain directory is said by the footer."""
         return self.gd_offset_sectors == 0xFFFF_FFFF_FFFF_FFFF
@@ -105,12 +110,16 @@ def read_header(raw: BlockDevice) -> SparseHeader:
     Raises:
         VmdkError: there is no such header.
     """
+    if raw.size_bytes < SECTOR_BYTES or read(raw, 0, 4) != SPARSE_MAGIC:
+        raise VmdkError("there is no sparse extent header", where=raw.name, offset_bytes=0)
+    return parse_header(read(raw, 0, SECTOR_BYTES))
+
+
+def parse_header(data: bytes) -> SparseHeader:
+    """The fields of a header or footer, a sector that starts with `SPARSE_MAGIC`."""
     from ipva_formats.vmdk import SPARSE_HEADER
 
-    size_bytes = SPARSE_HEADER.sizeof()
-    if raw.size_bytes < size_bytes or read(raw, 0, 4) != SPARSE_MAGIC:
-        raise VmdkError("there is no sparse extent header", where=raw.name, offset_bytes=0)
-    fields = SPARSE_HEADER.parse(read(raw, 0, size_bytes))
+    fields = SPARSE_HEADER.parse(data)
     names = [field.name for field in dataclasses.fields(SparseHeader)]
     return SparseHeader(**{name: fields[name] for name in names})
 

@@ -116,24 +116,28 @@ class GrainTables:
         return frozenset(self._pending)
 
     def is_empty(self, index: int) -> bool:
-        """Whether a table has no grain at all."""
+        """Whether a table has no entry at all."""
         is_named = any(d is not None and d[index] for d in (self._primary, self._redundant))
-        return not is_named or max(self.table(index)) <= ENTRY_ZEROED
+        return not is_named or not any(self.table(index))
 
-    def entry(self, grain: int) -> int:
-        """Sector where a grain starts; 0 or 1 where it is nowhere.
+    def check_run(self, grain: int, grain_count: int, entry: int) -> None:
+        """Refuse grains that follow each other from `entry` on, where they cannot be.
 
         Raises:
             VmdkError: the table says something that cannot be, and so does the redundant one.
         """
+        if entry <= ENTRY_ZEROED:
+            return
         index, at = divmod(grain, self._header.gtes_per_gt)
-        entry = self.table(index)[at]
-        if entry > ENTRY_ZEROED and not self._is_inside(entry, index):
+        step = self._header.grain_sectors
+        inside = (self._end_sectors(index) - 1 - entry) // step + 1  # grains that start in the file
+        if entry < self._first_sector or inside < grain_count:
+            bad = 0 if entry < self._first_sector else max(inside, 0)
             raise self._error(
-                f"grain {grain} is said to be at sector {entry}, which is not in its data",
-                self._entry_offset_bytes(index, at),
+                f"grain {grain + bad} is said to be at sector {entry + bad * step}, "
+                "which is not in its data",
+                self._entry_offset_bytes(index, at + bad),
             )
-        return entry
 
     def table(self, index: int) -> array[int]:
         """A grain table as it counts, pending entries included. Do not change it.
@@ -154,12 +158,13 @@ class GrainTables:
         Raises:
             VmdkError: a table to be changed is not where writing is safe.
         """
-        gtes = self._header.gtes_per_gt
-        for sector in sectors:
-            index, at = divmod(grain, gtes)
-            self.table(index)[at] = sector
+        gtes, done = self._header.gtes_per_gt, 0
+        while done < len(sectors):
+            index, at = divmod(grain + done, gtes)
+            part = sectors[done : done + gtes - at]
+            self.table(index)[at : at + len(part)] = array("I", part)
             self._pending.add(index)
-            grain += 1
+            done += len(part)
         if len(self._pending) > PENDING_MAX_TABLES:
             self.flush()
 
@@ -285,9 +290,6 @@ class GrainTables:
 
     def _is_grain(self, entry: int) -> bool:
         return self._first_sector <= entry < self._opened_sectors
-
-    def _is_inside(self, entry: int, index: int) -> bool:
-        return self._first_sector <= entry < self._end_sectors(index)
 
     def _end_sectors(self, index: int) -> int:
         """End of the file for a table: for one not seen yet, as it was before we lengthened it."""
