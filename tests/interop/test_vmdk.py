@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ipva_storage import vmdk
-from ipva_storage.device import BlockDevice, Folder, RawDevice, copy, read
+from ipva_storage.device import BlockDevice, Folder, MemoryDevice, RawDevice, copy, read
 from ipva_storage.errors import IpvaError, VmdkError
 
 if TYPE_CHECKING:
@@ -29,14 +29,21 @@ SIZE_BYTES = 70 * 1024 * 1024 + 3 * 512
 """Two full grain tables and some, and an end within a grain."""
 
 
-def scatter(disk: BlockDevice) -> None:
-    """Write text and noise here and there, up to the last byte."""
-    rng = random.Random(5)
+def scattered() -> MemoryDevice:
+    """Text and noise here and there, up to the last byte."""
+    disk, rng = MemoryDevice(SIZE_BYTES), random.Random(5)
     for _ in range(30):
         length = rng.choice([100, 4096, 70_000, 300_000])
-        disk.write(rng.randrange(disk.size_bytes - length), rng.randbytes(length))
+        data = rng.randbytes(length) if rng.random() < 0.5 else b"text " * (length // 5)
+        disk.write(rng.randrange(disk.size_bytes - length), data)
     disk.write(disk.size_bytes - 5, b"tail!")
     disk.discard(1 << 20, 3 << 20)
+    return disk
+
+
+def scatter(disk: BlockDevice) -> None:
+    """Write them to a disk, from its start to its end."""
+    copy(scattered(), disk)
 
 
 def to_raw(image: Path, target: Path) -> None:
@@ -62,9 +69,10 @@ def test_qemu_reads_ours(tmp_path: Path, peer: Peer, subformat: str, adapter: st
     folder, image = Folder(tmp_path), tmp_path / "ours.vmdk"
     vmdk.create(folder, image.name, SIZE_BYTES, subformat=subformat, adapter=adapter, fill=scatter)
     assert_clean(peer, image)
-    with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
-        disk.write(40 << 20, b"second session" * 5000)
-    assert_clean(peer, image)
+    if subformat in vmdk.REWRITABLE:
+        with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
+            disk.write(40 << 20, b"second session" * 5000)
+        assert_clean(peer, image)
     to_raw(image, tmp_path / "ours.raw")
     same = peer("qemu-img", "compare", image, "-F", "raw", tmp_path / "ours.raw")
     assert same.returncode == 0, same.stdout
@@ -72,7 +80,7 @@ def test_qemu_reads_ours(tmp_path: Path, peer: Peer, subformat: str, adapter: st
     assert f"virtual size: 70 MiB ({SIZE_BYTES} bytes)" in info
 
 
-@pytest.mark.parametrize("subformat", vmdk.SUBFORMATS)
+@pytest.mark.parametrize("subformat", [kind for kind in vmdk.SUBFORMATS if kind != "vmfs"])
 def test_we_read_qemus(tmp_path: Path, peer: Peer, subformat: str) -> None:
     """What qemu-img writes we read to the byte, find nothing in, and write on; qemu sees it."""
     source, image = tmp_path / "source.raw", tmp_path / "theirs.vmdk"
@@ -85,6 +93,8 @@ def test_we_read_qemus(tmp_path: Path, peer: Peer, subformat: str) -> None:
     folder = Folder(tmp_path)
     with folder.open(image.name) as raw:
         assert list(vmdk.check(raw, folder)) == []
+    if subformat not in vmdk.REWRITABLE:
+        return
     cid = cid_of(folder, image.name)
     with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
         disk.write(50 << 20, b"ours" * 100_000)

@@ -123,16 +123,10 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
             below: what shows where it has no grain.
 
         Raises:
-            VmdkError: the header or the footer is damaged, or the compression is unknown.
+            VmdkError: the header or the footer is damaged.
         """
         self.header = effective_header(raw, header)
         check_usable(self.header, raw)
-        if header.compress_algorithm > 1:
-            raise VmdkError(
-                f"compression {header.compress_algorithm} is unknown",
-                where=raw.name,
-                offset_bytes=77,
-            )
         capacity_bytes = header.capacity_bytes
         size_bytes = capacity_bytes if size_bytes is None else min(size_bytes, capacity_bytes)
         GrainExtent.__init__(self, raw, size_bytes, header.grain_bytes, below)

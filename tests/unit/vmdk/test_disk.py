@@ -28,7 +28,7 @@ def raw() -> MemoryDevice:
     return raw
 
 
-@pytest.fixture(params=vmdk.SUBFORMATS)
+@pytest.fixture(params=vmdk.REWRITABLE)
 def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Folder:
     """A folder with a disk of each kind."""
     found = Folder(tmp_path)
