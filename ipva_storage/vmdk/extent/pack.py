@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ipva_storage.device import Extent, byte_view, is_zero
 from ipva_storage.errors import DeviceError, NoSpaceError
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.codec import deflate, workers
+from ipva_storage.vmdk.codec import Deflater, workers
 from ipva_storage.vmdk.extent.base import DiskExtent
 from ipva_storage.vmdk.extent.header import GD_AT_END, SparseHeader, build_header
 from ipva_storage.vmdk.extent.stream import GRAIN_MARKER
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-TASK_GRAINS: Final = 16
+TASK_GRAINS: Final = 8
 """Grains that a thread deflates at once. Confidence: chosen."""
 
-JOBS_MAX: Final = 8
+JOBS_MAX: Final = 16
 """Tasks under way, which bounds memory. Confidence: chosen."""
 
 MARKER: Final = struct.Struct("<QII496x")
@@ -83,7 +83,7 @@ class StreamWriter(DiskExtent):
         self._level = level
         self._end_bytes = 0  # of what was given so far
         self._partial: tuple[int, bytearray] | None = None
-        self._batch: list[tuple[int, bytes]] = []
+        self._batch: list[tuple[int, memoryview]] = []
         self._jobs: deque[Future[_Packed]] = deque()
         self._at_sector = header.overhead_sectors
         self._directory = array("I", bytes(4 * header.table_count))
@@ -116,11 +116,12 @@ class StreamWriter(DiskExtent):
         if offset_bytes < self._end_bytes or self._is_sealed:
             raise self._refusal("and what was written stays", offset_bytes)
         grain_bytes = self.header.grain_bytes
+        kept = bytes(view)  # the caller may use its buffer again, and the threads are not done
         at = 0
-        while at < len(view):
+        while at < len(kept):
             grain, skip = divmod(offset_bytes + at, grain_bytes)
-            count = min(grain_bytes - skip, len(view) - at)
-            self._take(grain, skip, view[at : at + count])
+            count = min(grain_bytes - skip, len(kept) - at)
+            self._take(grain, skip, kept, at, count)
             at += count
         self._end_bytes = offset_bytes + len(view)
 
@@ -154,28 +155,28 @@ class StreamWriter(DiskExtent):
         self.raw.flush()
         self._is_sealed = True
 
-    def _take(self, grain: int, skip: int, view: memoryview) -> None:
-        """A piece of one grain."""
+    def _take(self, grain: int, skip: int, data: bytes, at: int, count: int) -> None:
+        """A piece of one grain: `count` bytes of `data` from `at` on."""
         grain_bytes = self.header.grain_bytes
         if self._partial is not None and self._partial[0] != grain:
             self._finish_partial()
-        if len(view) == grain_bytes:
-            self._add(grain, bytes(view))
+        if is_zero(data, at, at + count):
+            return
+        if count == grain_bytes:
+            self._add(grain, memoryview(data)[at : at + count])
             return
         if self._partial is None:
             self._partial = (grain, bytearray(grain_bytes))
-        self._partial[1][skip : skip + len(view)] = view
+        self._partial[1][skip : skip + count] = data[at : at + count]
 
     def _finish_partial(self) -> None:
         if self._partial is not None:
             grain, data = self._partial
             self._partial = None
-            self._add(grain, bytes(data))
+            self._add(grain, memoryview(data))
 
-    def _add(self, grain: int, data: bytes) -> None:
+    def _add(self, grain: int, data: memoryview) -> None:
         """A whole grain; grains of one task belong to one table."""
-        if is_zero(data, 0, len(data)):
-            return
         gtes = self.header.gtes_per_gt
         if len(self._batch) == TASK_GRAINS or (
             self._batch and self._batch[0][0] // gtes != grain // gtes
@@ -234,13 +235,14 @@ class StreamWriter(DiskExtent):
         )
 
 
-def _pack(batch: list[tuple[int, bytes]], grain_sectors: int, level: int) -> _Packed:
+def _pack(batch: list[tuple[int, memoryview]], grain_sectors: int, level: int) -> _Packed:
     """Grains, each deflated behind its marker and padded to whole sectors."""
     parts: list[bytes] = []
     places: list[tuple[int, int]] = []
     sector = 0
+    deflater = Deflater(level)
     for grain, data in batch:
-        packed = deflate(data, level)
+        packed = deflater.deflate(data)
         length = GRAIN_MARKER.size + len(packed)
         sector_count = -(-length // SECTOR_BYTES)
         parts += (

@@ -1,4 +1,4 @@
-"""Runs of grains over a whole disk, with NumPy: what `extents` needs.
+"""Runs of grains over a whole disk, with NumPy.
 
 Whether a grain is there is what the primary table says, and the redundant one where the primary is
 not in the file: by the rules of `tables` the other copy changes where a grain is, and never whether
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ipva_storage.vmdk.extent.header import SparseHeader
     from ipva_storage.vmdk.extent.tables import GrainTables
 
-_ENTRY_ZEROED: Final = 1
-_ENTRY_UNALLOCATED: Final = 0
-
 EXACT_RUNS_MAX: Final = 1 << 17
 """Runs of grains told exactly. Confidence: chosen."""
 
@@ -35,21 +32,12 @@ COARSE_PARTS: Final = 1 << 16
 """Into how many parts the disk is cut after that. Confidence: chosen."""
 
 
-def grain_extents(
-    header: SparseHeader, tables: GrainTables, *, count_zeroed: bool = False
-) -> Iterator[Extent]:
-    """Runs of grains that there are and of those that there are not, over the whole disk.
-
-    Args:
-        header: of the extent.
-        tables: of the extent.
-        count_zeroed: whether a grain that is marked as zeros is one that there is, as it is where a
-            parent would show through in its place.
+def scan_extents(header: SparseHeader, tables: GrainTables, hole_max: int) -> Iterator[Extent]:
+    """Runs of grains with an entry above `hole_max`, and of the others, over the whole disk.
 
     Raises:
         VmdkError: a table is in neither copy.
     """
-    hole_max = _ENTRY_UNALLOCATED if count_zeroed else _ENTRY_ZEROED
     return merge_extents(_extents(header, _grain_runs(header, tables, hole_max)))
 
 

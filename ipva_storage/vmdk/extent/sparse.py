@@ -18,6 +18,7 @@ from ipva_storage.device import byte_view, is_zero
 from ipva_storage.errors import NoSpaceError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.extent.base import NOWHERE, GrainExtent, entry_runs, sector_place
+from ipva_storage.vmdk.extent.runs import grain_extents
 from ipva_storage.vmdk.extent.tables import ENTRY_MAX, GrainTables
 
 if TYPE_CHECKING:
@@ -114,8 +115,6 @@ class SparseExtent(GrainExtent):
 
     def extents(self) -> Iterator[Extent]:
         """Runs of grains and of none, by the tables; of the parent where it shows."""
-        from ipva_storage.vmdk.extent.scan import grain_extents
-
         has_below = self.below is not None
         return self._shown(grain_extents(self.header, self.tables, count_zeroed=has_below))
 

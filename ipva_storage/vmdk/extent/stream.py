@@ -27,6 +27,7 @@ from ipva_storage.vmdk.extent.base import (
     sector_place,
 )
 from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, SparseHeader, check_usable, parse_header
+from ipva_storage.vmdk.extent.runs import grain_extents
 from ipva_storage.vmdk.extent.tables import GrainTables
 
 if TYPE_CHECKING:
@@ -155,8 +156,6 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
 
     def extents(self) -> Iterator[Extent]:
         """Runs of grains and of none, by the tables; of the parent where it shows."""
-        from ipva_storage.vmdk.extent.scan import grain_extents
-
         has_below = self.below is not None
         return self._shown(grain_extents(self.header, self.tables, count_zeroed=has_below))
 

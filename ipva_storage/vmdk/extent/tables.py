@@ -111,6 +111,11 @@ class GrainTables:
         return self._raw
 
     @property
+    def is_writable(self) -> bool:
+        """Whether tables may be changed; then one with entries that cannot be is refused."""
+        return self._writable
+
+    @property
     def pending(self) -> frozenset[int]:
         """Tables that are newer in memory than in the file."""
         return frozenset(self._pending)
