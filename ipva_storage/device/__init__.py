@@ -4,6 +4,7 @@ Every store is written on `BlockDevice`, so trace, fault and overlay fit around 
 """
 
 from ipva_storage.device.base import BlockDevice, Device, Extent, byte_view, merge_extents, read
+from ipva_storage.device.compare import differences
 from ipva_storage.device.copy import copy, data_runs, is_zero
 from ipva_storage.device.fault import FaultDevice
 from ipva_storage.device.folder import Folder
@@ -30,6 +31,7 @@ __all__ = [
     "byte_view",
     "copy",
     "data_runs",
+    "differences",
     "is_zero",
     "merge_extents",
     "read",

@@ -246,7 +246,7 @@ def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:
 
 
 def _begin_writing(file: int) -> None:
-    """Ask the host to write what is new, without waiting for it; where it does not know, nothing."""
+    """Ask the host to write what is new, without waiting for it, where it knows how."""
     sync_file_range = _linux("sync_file_range")
     if sync_file_range is not None:
         whole = ctypes.c_longlong(0)

@@ -172,6 +172,12 @@ class GrainExtent(DiskExtent):
                 below.read_into(offset_bytes, view[:count])
         fill_zeros(view[count:])
 
+    def read_below(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """What a range would read as without any grain of this extent."""
+        found = bytearray(length_bytes)
+        self._read_below(offset_bytes, memoryview(found))
+        return bytes(found)
+
     def _shown(self, runs: Iterable[Run]) -> Iterator[Run]:
         """Runs of this extent, with the parent's runs where it has holes."""
         if self.below is None:

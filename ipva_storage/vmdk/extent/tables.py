@@ -2,14 +2,17 @@
 
 Invariants:
 
-1. An entry goes from unallocated to allocated and stays so. Nothing else ever changes in a table.
+1. An entry goes from unallocated to allocated; or it comes to name another place, or none, while
+   what it names and what it named read the same, and stay so until the change is durable in both
+   copies (`reassign`). Nothing else ever changes in a table.
 2. A new entry is kept in memory until `flush`. That makes the grain's data durable, then writes the
    redundant tables and makes them durable, then the primary ones. So an entry on the medium never
    precedes its data, whatever order the host writes its cache in, and of the two copies at most
    one is torn. (Written through, each write call would cost two barriers for the same promise.)
 3. Where the copies differ after an unclean shutdown: an entry that the primary does not have counts
    as unallocated (its data was not flushed); one that it has is taken from the redundant table,
-   which was durable before the primary was touched. By 1 and 2 this is right for every tear.
+   which was durable before the primary was touched, where that has one. By 1 and 2 this is right
+   for every tear.
 4. No entry handed out points outside the file, or a table into the header.
 """
 
@@ -26,7 +29,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
@@ -172,6 +175,24 @@ class GrainTables:
             done += len(part)
         if len(self._pending) > PENDING_MAX_TABLES:
             self.flush()
+
+    def reassign(self, places: Mapping[int, int]) -> None:
+        """Let grains be elsewhere, or nowhere (0), and make that durable in both copies.
+
+        Both places of each grain must be durable and read the same until this returns (invariant
+        1); afterwards nothing names the old ones.
+
+        Args:
+            places: the new sector of each grain.
+
+        Raises:
+            VmdkError: a table to be changed is not where writing is safe.
+        """
+        for grain, sector in places.items():
+            index, at = divmod(grain, self._header.gtes_per_gt)
+            self.table(index)[at] = sector
+            self._pending.add(index)
+        self.flush()
 
     def check_assignable(self, grain: int) -> None:
         """Refuse where the grain's table is missing.
