@@ -103,6 +103,27 @@ class Folder:
             file.resize(len(content))
             file.write(0, content)
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Give a file of this folder other content, all of it or none, whatever happens."""
+        with self.new_file(name, force=True) as file:
+            file.resize(len(content))
+            file.write(0, content)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of this folder.
+
+        Raises:
+            DeviceError: the name leaves the folder, or the file is in use or cannot be deleted.
+        """
+        path = self.resolve(name)
+        with held(path):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise DeviceError(
+                    f"it cannot be deleted ({error.strerror})", where=str(path)
+                ) from error
+
     @contextlib.contextmanager
     def new_file(self, name: str, *, force: bool = False) -> Iterator[RawDevice]:
         """A file that appears under its name only when the block ends well.

@@ -222,6 +222,7 @@ def _open_embedded(
         descriptor,
         [extent],
         descriptor_offset_bytes=header.descriptor_offset_sectors * SECTOR_BYTES,
+        descriptor_room_bytes=header.descriptor_sectors * SECTOR_BYTES,
         writable=writable,
         parent=parent,
     )

@@ -16,7 +16,7 @@ from ipva_storage.units import printable
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ipva_storage.device import BlockDevice, Folder
     from ipva_storage.vmdk.disk import VmdkDevice
@@ -129,3 +129,28 @@ def mismatch(child: Descriptor, parent: Descriptor, name: str) -> str | None:
         f"{said}, and the snapshot was taken over CID {child.parent_cid:08x}; what shows through "
         "would be a mixture that never was"
     )
+
+
+def children(folder: Folder, name: str, descriptor: Descriptor) -> Iterator[str]:
+    """File names of the snapshots' children that were taken over a disk as it is now.
+
+    Args:
+        folder: where the disk is; children elsewhere are not known.
+        name: its file.
+        descriptor: its descriptor.
+    """
+    from ipva_storage.vmdk.access import is_vmdk, read_descriptor
+
+    for other in folder.names():
+        if other == name or not other.lower().endswith(".vmdk"):
+            continue
+        try:
+            with folder.open(other) as raw:
+                if not is_vmdk(raw):
+                    continue
+                child = read_descriptor(raw)
+        except (DeviceError, VmdkError):
+            continue
+        hint = re.split(r"[/\\]", child.parent_hint or "")[-1]
+        if has_parent(child) and hint == name and child.parent_cid == descriptor.cid:
+            yield other

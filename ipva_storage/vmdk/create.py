@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from array import array
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device.staging import staged
@@ -17,7 +16,7 @@ from ipva_storage.vmdk.extent.flat import FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SparseHeader, build_header
 from ipva_storage.vmdk.extent.pack import StreamWriter, stream_header
 from ipva_storage.vmdk.extent.sparse import SparseExtent
-from ipva_storage.vmdk.extent.tables import bytes_of
+from ipva_storage.vmdk.extent.tables import bytes_of, usual_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,13 +299,6 @@ def write_metadata(raw: BlockDevice, header: SparseHeader) -> None:
         raw.write(
             directory_sector * SECTOR_BYTES, bytes_of(usual_directory(header, directory_sector))
         )
-
-
-def usual_directory(header: SparseHeader, directory_sector: int) -> array[int]:
-    """A directory whose tables follow it at once, as in every file that VMware and qemu make."""
-    step = header.table_sectors
-    first = directory_sector + -(-header.table_count * 4 // SECTOR_BYTES)
-    return array("I", range(first, first + header.table_count * step, step))
 
 
 def _check_arguments(name: str, size_bytes: int, subformat: str, adapter: str, level: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ipva_storage.device import Device, byte_view, merge_extents
 from ipva_storage.device import Extent as Run
-from ipva_storage.errors import DeviceError
+from ipva_storage.errors import DeviceError, NoSpaceError
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class VmdkDevice(Device):
         extents: Sequence[DiskExtent],
         *,
         descriptor_offset_bytes: int,
+        descriptor_room_bytes: int = 0,
         writable: bool,
         parent: VmdkDevice | None = None,
     ) -> None:
@@ -47,6 +48,7 @@ class VmdkDevice(Device):
             descriptor: what it says.
             extents: in the order of the descriptor.
             descriptor_offset_bytes: where in `raw` the descriptor's text starts.
+            descriptor_room_bytes: how long an embedded one may become.
             writable: whether changes are allowed.
             parent: the disk that shows through, closed with this one.
         """
@@ -57,6 +59,7 @@ class VmdkDevice(Device):
         self._extents = list(extents)
         self._size_bytes = sum(extent.size_bytes for extent in extents)
         self._descriptor_offset_bytes = descriptor_offset_bytes
+        self._descriptor_room_bytes = descriptor_room_bytes
         self._writable = writable
         self._is_begun = False
 
@@ -136,6 +139,19 @@ class VmdkDevice(Device):
             self._raw.close()
             if self.parent is not None:
                 self.parent.close()
+
+    def rewrite(self, descriptor: Descriptor) -> None:
+        """Put another descriptor in the place of the embedded one, and make it durable.
+
+        Raises:
+            NoSpaceError: it does not fit there.
+        """
+        text, old = descriptor.encode(), self.descriptor.encode()
+        if len(text) > self._descriptor_room_bytes:
+            raise NoSpaceError("the new descriptor has no room in its place", where=self.name)
+        self._raw.write(self._descriptor_offset_bytes, text.ljust(len(old), b"\0"))
+        self._raw.flush()
+        self.descriptor = descriptor
 
     def _begin(self) -> None:
         if self._is_begun:

@@ -71,20 +71,29 @@ def _oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str
 
 
 def _copy_oddity(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
-    """In the usual layout one copy of the tables ends where the other begins."""
-    start = header.rgd_offset_sectors
-    directory_sectors = -(-header.table_count * 4 // SECTOR_BYTES)
-    if start * SECTOR_BYTES + 4 > raw.size_bytes:
+    """In the usual layout one copy of the tables ends where the other begins.
+
+    A disk that was made smaller has more room there, and nothing behind its directory's end.
+    """
+    start, length = header.rgd_offset_sectors, header.directory_sectors
+    first = _word(raw, start * SECTOR_BYTES)
+    if first != start + length or header.gd_offset_sectors < start:
         return
-    first = int.from_bytes(read(raw, start * SECTOR_BYTES, 4), "little")
-    is_usual = first == start + directory_sectors and header.gd_offset_sectors > start
-    copy_sectors = directory_sectors + header.table_count * header.table_sectors
-    if is_usual and header.gd_offset_sectors - start != copy_sectors:
+    room = header.gd_offset_sectors - start - length - header.table_count * header.table_sectors
+    end = start * SECTOR_BYTES + 4 * header.table_count
+    is_more = bool(header.table_count * 4 % SECTOR_BYTES) and _word(raw, end) != 0
+    if room < 0 or is_more:
         yield (
             20,
-            f"{header.table_count} grain tables follow from it, and between the two directories "
-            "there is room for another number; capacity, size of a grain or of a table is wrong",
+            f"{header.table_count} grain tables follow from it, and the directories are made for "
+            "another number; capacity, size of a grain or of a table is wrong",
         )
+
+
+def _word(raw: BlockDevice, offset_bytes: int) -> int:
+    if offset_bytes + 4 > raw.size_bytes:
+        return 0
+    return int.from_bytes(read(raw, offset_bytes, 4), "little")
 
 
 def _footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:

@@ -65,6 +65,8 @@ class FlatExtent(SliceDevice, DiskExtent):
             )
         super().__init__(raw, offset_bytes, line.size_bytes)
         self.raw: BlockDevice = raw
+        self.end_bytes = offset_bytes + line.size_bytes
+        """Where it ends in the file."""
         self._is_writable = line.access == "RW"
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:

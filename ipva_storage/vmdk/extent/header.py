@@ -87,6 +87,11 @@ class SparseHeader:
         return -(-self.gtes_per_gt * 4 // SECTOR_BYTES)
 
     @property
+    def directory_sectors(self) -> int:
+        """Sectors that a grain directory takes."""
+        return -(-self.table_count * 4 // SECTOR_BYTES)
+
+    @property
     def has_redundant(self) -> bool:
         """Whether a second grain directory is said to exist."""
         return bool(self.flags & 2) and self.rgd_offset_sectors != 0

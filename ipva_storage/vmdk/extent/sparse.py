@@ -137,6 +137,16 @@ class SparseExtent(GrainExtent):
             self.raw.flush()
             self._is_begun = False
 
+    def reload(self, header: SparseHeader) -> None:
+        """Go on with another header, which is in the file already, within the same session.
+
+        Raises:
+            VmdkError: its grain directory cannot be used.
+        """
+        self.header = header
+        self._size_bytes = header.capacity_bytes
+        self.tables = GrainTables(self.raw, header, writable=True)
+
     def _lookup(self, grain: int, grain_count: int) -> Iterator[tuple[int, int]]:
         """Where grains are, table by table; an empty table is one run."""
         gtes, step = self.header.gtes_per_gt, self.header.grain_sectors

@@ -73,6 +73,13 @@ def read_directory(
     return entries_of(read(raw, offset_bytes, length_bytes))
 
 
+def usual_directory(header: SparseHeader, directory_sector: int) -> array[int]:
+    """A directory whose tables follow it at once, as in every file that VMware and qemu make."""
+    step = header.table_sectors
+    first = directory_sector + header.directory_sectors
+    return array("I", range(first, first + header.table_count * step, step))
+
+
 def _is_one_run(directory: array[int], step: int) -> bool:
     """Whether all tables are there, one behind the other, as in a new disk."""
     first, last = directory[0], directory[-1]
