@@ -109,13 +109,14 @@ def open_parent(
     problem = mismatch(descriptor, parent.descriptor, name)
     if problem is not None:
         parent.close()
-        raise VmdkError(problem, where=where, remedy=MISMATCH_REMEDY)
+        remedy = MISMATCH_REMEDY.replace("DISK", where)
+        raise VmdkError(problem, where=where, remedy=remedy)
     return parent
 
 
 MISMATCH_REMEDY: Final = (
     "put the parent back as it was at the snapshot; if you know that nothing wrote to it, accept "
-    "it with: ipva disk repair --accept-parent"
+    "it with: ipva disk repair --accept-parent DISK"
 )
 
 

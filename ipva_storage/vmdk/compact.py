@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-
 from ipva_storage.device import read
 from ipva_storage.device.copy import chunks, data_runs, is_zero
 from ipva_storage.errors import VmdkError
@@ -20,7 +18,6 @@ from ipva_storage.progress import silent
 from ipva_storage.units import KIB, SECTOR_BYTES
 from ipva_storage.vmdk import access
 from ipva_storage.vmdk.extent.flat import FlatExtent
-from ipva_storage.vmdk.extent.slots import Slots, close_gaps
 from ipva_storage.vmdk.extent.sparse import SparseExtent
 
 if TYPE_CHECKING:
@@ -103,6 +100,10 @@ def _punch(device: BlockDevice, *, dry_run: bool, progress: Progress) -> Compact
 
 
 def _compact_sparse(extent: SparseExtent, *, dry_run: bool, progress: Progress) -> Compacted:
+    import numpy as np
+
+    from ipva_storage.vmdk.extent.slots import Slots, close_gaps
+
     slots = Slots.of(extent)
     is_idle = np.fromiter(
         (_adds_nothing(extent, *each, progress) for each in slots), bool, len(slots)

@@ -62,6 +62,8 @@ class VmdkDevice(Device):
         self._descriptor_room_bytes = descriptor_room_bytes
         self._writable = writable
         self._is_begun = False
+        self.keeps_cid = False
+        """Whether writing leaves the CID alone: while a commit gives it what a child shows."""
 
     @property
     def size_bytes(self) -> int:
@@ -140,17 +142,27 @@ class VmdkDevice(Device):
             if self.parent is not None:
                 self.parent.close()
 
+    def fits(self, descriptor: Descriptor) -> bool:
+        """Whether another descriptor has room in the place of this one."""
+        length = len(self.descriptor.encode())
+        return len(descriptor.encode()) <= max(self._descriptor_room_bytes, length)
+
     def rewrite(self, descriptor: Descriptor) -> None:
-        """Put another descriptor in the place of the embedded one, and make it durable.
+        """Put another descriptor in the place of this one, and make it durable.
+
+        Only the bytes from the first that changes to the last are written.
 
         Raises:
             NoSpaceError: it does not fit there.
         """
         text, old = descriptor.encode(), self.descriptor.encode()
-        if len(text) > self._descriptor_room_bytes:
+        if not self.fits(descriptor):
             raise NoSpaceError("the new descriptor has no room in its place", where=self.name)
-        self._raw.write(self._descriptor_offset_bytes, text.ljust(len(old), b"\0"))
-        self._raw.flush()
+        start, stop = _differing(text.ljust(len(old), b"\0"), old.ljust(len(text), b"\0"))
+        if start < stop:
+            part = text.ljust(len(old), b"\0")[start:stop]
+            self._raw.write(self._descriptor_offset_bytes + start, part)
+            self._raw.flush()
         self.descriptor = descriptor
 
     def _begin(self) -> None:
@@ -160,7 +172,8 @@ class VmdkDevice(Device):
             raise DeviceError("it was opened read-only", where=self.name)
         for extent in self._extents:
             extent.begin()
-        self._change_cid()
+        if not self.keeps_cid:
+            self._change_cid()
         self._is_begun = True
 
     def _change_cid(self) -> None:
@@ -198,3 +211,9 @@ class VmdkDevice(Device):
                 length = min(run.length_bytes, extent.size_bytes - run.offset_bytes)
                 yield Run(first + run.offset_bytes, max(length, 0), run.is_data)
             first += extent.size_bytes
+
+
+def _differing(one: bytes, other: bytes) -> tuple[int, int]:
+    """The first byte in which two texts of one length differ, and the one behind the last."""
+    at = [index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+    return (at[0], at[-1] + 1) if at else (0, 0)

@@ -18,7 +18,6 @@ from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.create import SPLIT_SECTORS, create, new_sparse_extent
 from ipva_storage.vmdk.describe import geometry, new_cid
-from ipva_storage.vmdk.extent.capacity import set_capacity
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
 from ipva_storage.vmdk.extent.sparse import SparseExtent
@@ -163,6 +162,8 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
 
 def _one_file(disk: VmdkDevice, text: Descriptor, size_bytes: int) -> None:
     """A sparse disk with its descriptor in it."""
+    from ipva_storage.vmdk.extent.capacity import set_capacity
+
     extent = disk.parts[0]
     if not isinstance(extent, SparseExtent):
         raise _fixed(disk, extent)
@@ -238,6 +239,8 @@ def _new_part(folder: Folder, line: ExtentLine) -> None:
 
 def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLine) -> None:
     """Room for the longer last extent; the descriptor does not say so yet."""
+    from ipva_storage.vmdk.extent.capacity import set_capacity
+
     if isinstance(extent, SparseExtent):
         if extent.header.capacity_sectors != before[-1].sector_count:
             set_capacity(extent, before[-1].sector_count)  # what no line names may hold anything
@@ -254,6 +257,8 @@ def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLi
 
 def _shrink_part(folder: Folder, before: Sequence[ExtentLine], after: ExtentLine) -> None:
     """Give back what the descriptor names no more."""
+    from ipva_storage.vmdk.extent.capacity import set_capacity
+
     name = after.file_name
     if name is None or sum(line.file_name == name for line in before) > 1:
         return

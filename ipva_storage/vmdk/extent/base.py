@@ -51,6 +51,10 @@ class DiskExtent(Device):
     def extents(self) -> Iterator[Run]:
         """Runs of data and holes."""
 
+    def own_extents(self) -> Iterator[Run]:
+        """What it holds itself as data, and what shows the disk below as holes."""
+        yield Run(0, self.size_bytes, is_data=True)
+
     def begin(self) -> None:
         """Mark the extent as being written to; nothing, unless a kind has such a mark."""
 
@@ -119,6 +123,19 @@ class GrainExtent(DiskExtent):
         return self._size_bytes
 
     @abstractmethod
+    def own_extents(self) -> Iterator[Run]:
+        """Runs of grains that it holds, and of those that it does not.
+
+        A grain that is marked as zeros is one that it holds, where something is below.
+        """
+
+    def extents(self) -> Iterator[Run]:
+        """Runs of grains and of none, by the tables; of the parent where it shows."""
+        if self.below is None:
+            return merge_extents(self.own_extents())
+        return merge_extents(_through(self.own_extents(), self.below, self.size_bytes))
+
+    @abstractmethod
     def _lookup(self, grain: int, grain_count: int) -> Iterator[tuple[int, int]]:
         """Where grains are, in runs: how many follow each other, and the place of the first.
 
@@ -177,12 +194,6 @@ class GrainExtent(DiskExtent):
         found = bytearray(length_bytes)
         self._read_below(offset_bytes, memoryview(found))
         return bytes(found)
-
-    def _shown(self, runs: Iterable[Run]) -> Iterator[Run]:
-        """Runs of this extent, with the parent's runs where it has holes."""
-        if self.below is None:
-            return merge_extents(runs)
-        return merge_extents(_through(runs, self.below, self.size_bytes))
 
 
 def _through(runs: Iterable[Run], below: BlockDevice, size_bytes: int) -> Iterator[Run]:

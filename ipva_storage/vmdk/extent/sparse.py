@@ -113,10 +113,10 @@ class SparseExtent(GrainExtent):
                 for at in range(start, stop, MIB):
                     self.write(offset_bytes + at, bytes(min(MIB, stop - at)))
 
-    def extents(self) -> Iterator[Extent]:
-        """Runs of grains and of none, by the tables; of the parent where it shows."""
+    def own_extents(self) -> Iterator[Extent]:
+        """Runs of grains and of none, by the tables."""
         has_below = self.below is not None
-        return self._shown(grain_extents(self.header, self.tables, count_zeroed=has_below))
+        return grain_extents(self.header, self.tables, count_zeroed=has_below)
 
     def flush(self) -> None:
         """Make all data durable, and then the tables."""

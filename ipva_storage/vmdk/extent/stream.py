@@ -154,10 +154,10 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
         for batch in self._batches(grains):
             self._read_grains(batch, view)
 
-    def extents(self) -> Iterator[Extent]:
-        """Runs of grains and of none, by the tables; of the parent where it shows."""
+    def own_extents(self) -> Iterator[Extent]:
+        """Runs of grains and of none, by the tables."""
         has_below = self.below is not None
-        return self._shown(grain_extents(self.header, self.tables, count_zeroed=has_below))
+        return grain_extents(self.header, self.tables, count_zeroed=has_below)
 
     def _lookup(self, grain: int, grain_count: int) -> Iterator[tuple[int, int]]:
         """Where grains are; each compressed one is a run by itself."""
