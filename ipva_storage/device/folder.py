@@ -15,6 +15,8 @@ from ipva_storage.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ipva_storage.device.base import Device
+
 _NAME_BYTES_MAX: Final = 255
 """Longest file name of the usual file systems. Source: Linux, NAME_MAX. Confidence: stated."""
 
@@ -72,7 +74,7 @@ class Folder:
         except OSError:
             return []
 
-    def open(self, name: str, *, writable: bool = False) -> RawDevice:
+    def open(self, name: str, *, writable: bool = False) -> Device:
         """Open a file of this folder.
 
         Raises:
