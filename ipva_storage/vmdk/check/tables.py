@@ -54,7 +54,8 @@ def check_tables(raw: BlockDevice, header: SparseHeader) -> Iterator[Finding]:
         for batch in copies[0].at.batches(np.flatnonzero(is_read)):
             yield from _check_batch(copies, batch, grains)
     yield from named.rest()
-    yield from grains.check_space()
+    is_blank = bool(copies) and not any(copy.at.places.any() for copy in copies)
+    yield from grains.check_space(is_blank=is_blank)
 
 
 def directory_lost(code: str, header: SparseHeader, sector: int, offset_bytes: int) -> Finding:
@@ -215,8 +216,12 @@ class _Grains:
                 offset_bytes = int(places[table]) * SECTOR_BYTES + 4 * entry
                 yield Finding(code, "grain table", message, offset_bytes=offset_bytes)
 
-    def check_space(self) -> Iterator[Finding]:
-        """Room behind the metadata that no entry names; after all tables were checked."""
+    def check_space(self, *, is_blank: bool) -> Iterator[Finding]:
+        """Room behind the metadata that no entry names; after all tables were checked.
+
+        Args:
+            is_blank: whether the directories name no table at all.
+        """
         header = self._header
         first = (header.overhead_sectors - self._phase) // header.grain_sectors
         last = (self._end_sector - self._phase) // header.grain_sectors
@@ -224,6 +229,10 @@ class _Grains:
         if count > 0:
             message = f"{count * header.grain_bytes} bytes ({count} grains) belong to nothing"
             yield Finding("VMDK030", "grains", message)
+            if is_blank:
+                at = header.gd_offset_sectors * SECTOR_BYTES
+                message = "it names no table, and there are grains"
+                yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
 
     def _shared(self, sectors: Sectors, is_sound: Mask, is_unaligned: Mask) -> Mask:
         """Which grains take space that an earlier one took; then they count as taken as well."""
