@@ -80,7 +80,6 @@ class _Found:
     """Parts that are nothing known, and a grain that the file ends within."""
     zeros: list[Record] = field(default_factory=list)
     tables: list[Record] = field(default_factory=list)
-    has_directory: bool = False
 
 
 class _Mending:
@@ -99,6 +98,7 @@ class _Mending:
         self._directories = self._read_directories()
         self._said: dict[int, int] = {}
         self._places: dict[int, list[int]] = {}
+        self._rewritten: set[int] = set()  # tables that said other than the grains do
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -120,8 +120,9 @@ class _Mending:
                 found.zeros.append(record)
             elif record.kind in (Kind.DAMAGE, Kind.CUT):
                 found.damage.append(record)
-            else:
-                found.has_directory |= record.kind is Kind.DIRECTORY
+            elif record.kind is Kind.DIRECTORY and not self._directories:
+                entries = entries_of(bytes(record.data))[: self.header.table_count]
+                self._directories = [(record.sector + 1, entries)]
 
     def _is_whole(self, data: memoryview, grain: int) -> bool:
         try:
@@ -273,7 +274,9 @@ class _Mending:
             for sector in sectors:
                 step = self._draft.step(self._name)
                 data = self._content(index, sector)
-                is_changed |= self._draft.write(step, sector * SECTOR_BYTES, data)
+                if self._draft.write(step, sector * SECTOR_BYTES, data):
+                    is_changed = True
+                    self._rewritten.add(index)
                 if not self.is_front:
                     marker = MARKER.pack(self.header.table_sectors, 0, MARKER_GRAIN_TABLE)
                     is_changed |= self._draft.write(step, (sector - 1) * SECTOR_BYTES, marker)
@@ -381,33 +384,52 @@ class _Mending:
 
     # -- what is lost -----------------------------------------------------------------------------
 
-    def _note_end(self) -> None:
-        """Where neither a directory nor a cut grain shows the end, more may have followed."""
-        if self.is_front or self._found.has_directory or self._directories:
-            return
-        gtes, last = self.header.gtes_per_gt, -1
-        if self._found.order:
-            last = self._found.order[-1][1]
-        if self._places:
-            last = max(last, (max(self._places) + 1) * gtes - 1)
-        if last + 1 < self.header.grain_count and (last + 1, self.header.grain_count) not in (
-            self._gaps
-        ):
-            self._gaps.append((last + 1, self.header.grain_count))
-
     def lost(self) -> list[Lost]:
         """Ranges of the disk that nothing left knows."""
-        self._note_end()
         found = [
             self._range(grain, grain + 1, "its compressed data is damaged")
             for grain in sorted(self._found.bad)
             if grain not in self._found.grains
         ]
-        for first, last in self._gaps:
-            if first < last:
+        gaps = [*self._gaps, *self._open_end()]
+        for first, last in sorted(set(gaps)):
+            for start, stop in self._unknown(first, last):
                 reason = "damaged or cut off; whether there was anything is not known"
-                found.append(self._range(first, last, reason))
-        return found
+                if self._is_known(start // self.header.gtes_per_gt):
+                    reason = "its marker and its data are damaged"
+                found.append(self._range(start, stop, reason))
+        return _joined(found)
+
+    def _open_end(self) -> list[tuple[int, int]]:
+        """Where neither a directory nor a cut grain shows the end, more may have followed."""
+        if self.is_front or self._directories:
+            return []
+        gtes, last = self.header.gtes_per_gt, -1
+        if self._found.order:
+            last = self._found.order[-1][1]
+        if self._places:
+            last = max(last, (max(self._places) + 1) * gtes - 1)
+        return [(last + 1, self.header.grain_count)]
+
+    def _unknown(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Of a gap, what its tables say that there was; all of it where they are not there."""
+        gtes = self.header.gtes_per_gt
+        for index in range(first // gtes, -(-last // gtes)):
+            start, stop = max(first, index * gtes), min(last, (index + 1) * gtes)
+            if not self._is_known(index):
+                yield start, stop
+                continue
+            there = (*self._found.grains, *self._found.bad)
+            missing = set(range(start, stop)).intersection(self._said).difference(there)
+            yield from ((grain, grain + 1) for grain in sorted(missing))
+
+    def _is_known(self, index: int) -> bool:
+        """Whether a table is there that told the truth, or a directory that says there is none."""
+        if index in self._places:
+            return index not in self._rewritten
+        return bool(self._directories) and not any(
+            directory[index] for _, directory in self._directories
+        )
 
     def _range(self, first: int, last: int, reason: str) -> Lost:
         size, end = self.header.grain_bytes, self.header.capacity_bytes
@@ -418,3 +440,19 @@ class _Mending:
 def _share(one: array[int], other: array[int]) -> float:
     """How many entries of two directories are the same."""
     return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
+
+
+def _joined(ranges: list[Lost]) -> list[Lost]:
+    """Ranges in order, those that touch and have one reason as one."""
+    joined: list[Lost] = []
+    for one in sorted(ranges, key=lambda one: one.offset_bytes):
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last.reason == one.reason
+            and (last.offset_bytes + last.length_bytes == one.offset_bytes)
+        ):
+            joined[-1] = replace(last, length_bytes=last.length_bytes + one.length_bytes)
+        else:
+            joined.append(one)
+    return joined
