@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def front(image: Image) -> Image:
     """The same disk as qemu writes it: both copies of the tables in front, nothing at the end."""
     header = sparse_header(CAPACITY, 128, 512, 20)
-    flags = image.header.flags | 2
-    fields = {"version": 3, "flags": flags, "compress_algorithm": 1}
+    header = replace(header, version=3, flags=image.header.flags | 2, compress_algorithm=1)
     content = bytearray(128 * SECTOR)
     content[: 21 * SECTOR] = image.content[: 21 * SECTOR]
     entries = [0] * (3 * 512)
@@ -142,9 +142,7 @@ def front(image: Image) -> Image:
         entries[record.lba_sector // 128] = len(content) // SECTOR
         start = record.sector * SECTOR
         content += image.content[start : start + record.sector_count * SECTOR]
-    from dataclasses import replace
-
-    content[:SECTOR] = build_header(replace(header, **fields))
+    content[:SECTOR] = build_header(header)
     for sector in (header.rgd_offset_sectors, header.gd_offset_sectors):
         directory = bytes_of(usual_directory(header, sector))
         content[sector * SECTOR : sector * SECTOR + len(directory)] = directory
