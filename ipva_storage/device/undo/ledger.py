@@ -13,7 +13,7 @@ BLOCK_BYTES: Final = 64 * KIB
 """What is saved at a time: a grain of a usual VMDK. Confidence: chosen (measured, see ADR 0007)."""
 
 AHEAD_LIMIT_BYTES: Final = 4 * MIB
-"""How far ahead of writes in sequence is saved, at most. Confidence: chosen (measured)."""
+"""How much is saved at once for writes in sequence, at most. Confidence: chosen (measured)."""
 
 
 class Ledger:
@@ -28,7 +28,7 @@ class Ledger:
         self._is_saved = bytearray()
         self._block_count = -(-original_bytes // BLOCK_BYTES)
         self._next_block = 0  # where a write in sequence would go on
-        self._ahead_blocks = 0
+        self._run_blocks = 1  # length of the last gap that a write had
 
     def gaps(
         self, ranges: Iterable[tuple[int, int]], *, ahead: bool = False
@@ -99,9 +99,8 @@ class Ledger:
     def _look_ahead(self, first: int, stop: int) -> int:
         """Where to stop instead, when this gap follows the last one."""
         is_next = first == self._next_block and first > 0
-        limit = AHEAD_LIMIT_BYTES // BLOCK_BYTES
-        self._ahead_blocks = min(max(1, 2 * self._ahead_blocks), limit) if is_next else 0
-        end = min(stop + self._ahead_blocks, self._block_count)
+        wanted = min(2 * self._run_blocks, AHEAD_LIMIT_BYTES // BLOCK_BYTES) if is_next else 1
+        end = max(stop, min(first + wanted, self._block_count))
         end = next(self._unsaved_runs(first, end))[1]
-        self._next_block = end
+        self._next_block, self._run_blocks = end, end - first
         return end

@@ -31,19 +31,17 @@ class JournalReader:
             DeviceError: it cannot be read.
         """
         self._device = device
-        self.is_begun = True
-        """False: the power went while it was made, before anything was changed."""
-        self.time_us = self._journal_id = 0
-        self.status = _UNKNOWN
         head = read(device, 0, min(SECTOR_BYTES, device.size_bytes))
         header = records.parse_header(head)
-        if header is not None:
-            self._journal_id, self.time_us = header
-            self.status = max(self._statuses(), key=lambda status: status.generation)
-        elif _is_unfinished(device, head):
-            self.is_begun = False
-        else:
+        if header is None:
             raise _refusal(device, head)
+        self._journal_id, self.time_us = header
+        if device.size_bytes < records.BATCHES_OFFSET_BYTES:
+            raise self._damage(device.size_bytes)
+        statuses = list(self._statuses())
+        if not statuses and device.size_bytes > records.BATCHES_OFFSET_BYTES:
+            raise self._damage(records.STATUS_OFFSETS_BYTES[0])  # one of them is always whole
+        self.status = max([_UNKNOWN, *statuses], key=lambda status: status.generation)
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """Every entry, in order, with the offset of its batch in the journal.
@@ -53,7 +51,7 @@ class JournalReader:
         """
         originals: list[int] = []
         at, sequence = records.BATCHES_OFFSET_BYTES, 0
-        while self.is_begun and at < self._device.size_bytes:
+        while at < self._device.size_bytes:
             batch = self._batch(at, sequence)
             if batch is None:
                 self._end(at, sequence)
@@ -78,13 +76,11 @@ class JournalReader:
         self._device.flush()
 
     def _statuses(self) -> Iterator[Status]:
-        yield _UNKNOWN
         for place in records.STATUS_OFFSETS_BYTES:
-            if place + SECTOR_BYTES <= self._device.size_bytes:
-                sector = read(self._device, place, SECTOR_BYTES)
-                status = records.parse_status(sector, self._journal_id)
-                if status is not None:
-                    yield status
+            sector = read(self._device, place, SECTOR_BYTES)
+            status = records.parse_status(sector, self._journal_id)
+            if status is not None:
+                yield status
 
     def _batch(self, at: int, sequence: int) -> tuple[BatchHead, list[Entry]] | None:
         """The batch at a place, or None where none is whole."""
@@ -114,15 +110,21 @@ class JournalReader:
         """
         is_known = sequence < self.status.batch_count or at < self.status.end_bytes
         if is_known or self._goes_on(at, sequence):
-            raise UndoError(
-                "it is damaged or cut off there; nothing was restored",
-                where=self._device.name,
-                offset_bytes=at,
-                remedy="fetch an undamaged copy of the journal, or the image from a backup",
-            )
+            raise self._damage(at)
+
+    def _damage(self, at: int) -> UndoError:
+        return UndoError(
+            "it is damaged or cut off there; nothing was restored",
+            where=self._device.name,
+            offset_bytes=at,
+            remedy="fetch an undamaged copy of the journal, or the image from a backup",
+        )
 
     def _goes_on(self, at: int, sequence: int) -> bool:
-        """Whether a later batch follows, which was only written when this one was durable."""
+        """Whether a batch follows, which was only written when this one was durable.
+
+        At any byte, so that a part which is missing or there twice is noticed as well.
+        """
         rest_bytes = max(0, self._device.size_bytes - at)
         if rest_bytes > records.BATCH_LIMIT_BYTES:
             return True
@@ -130,8 +132,8 @@ class JournalReader:
         mark = records.batch_mark(self._journal_id)
         found = rest.find(mark, 1)
         while found >= 0:
-            head = self._head(at + found) if found % SECTOR_BYTES == 0 else None
-            if head is not None and head.sequence > sequence:
+            head = self._head(at + found)
+            if head is not None and head.sequence >= sequence:
                 return True
             found = rest.find(mark, found + 1)
         return False
@@ -158,20 +160,18 @@ def _fault(entry: Entry, originals: list[int]) -> str | None:
     return None
 
 
-def _is_unfinished(device: BlockDevice, head: bytes) -> bool:
-    """Whether this is a journal whose header never became durable."""
-    if device.size_bytes > records.BATCHES_OFFSET_BYTES:
-        return False
-    start = head[: len(records.MAGIC)].rstrip(b"\0")
-    return records.MAGIC.startswith(start) and (bool(start) or not any(head))
-
-
 def _refusal(device: BlockDevice, head: bytes) -> UndoError:
-    if not head.startswith(records.MAGIC):
+    """Why a file without a whole header is not read."""
+    start = head[: len(records.MAGIC)].rstrip(b"\0")
+    is_torn = records.MAGIC.startswith(start) and (bool(start) or not any(head))
+    if is_torn and device.size_bytes <= records.BATCHES_OFFSET_BYTES:
         return UndoError(
-            "it is no undo journal",
+            "it has no whole header: the power went before its job changed anything, or it was cut",
             where=device.name,
-            remedy="name the file that --undo made",
+        )
+    if start != records.MAGIC:
+        return UndoError(
+            "it is no undo journal", where=device.name, remedy="name the file that --undo made"
         )
     version = int.from_bytes(head[8:10], "little")
     if version != records.VERSION:

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from ipva_storage.device.undo.places import Images
     from ipva_storage.progress import Progress
 
-MODIFIED_SLACK_US: Final = 2_000_000
-"""Times of change that differ by less are one: FAT keeps even seconds. Confidence: chosen."""
+_SECOND_US: Final = 1_000_000
 
 _FORCE: Final = "if you want the old bytes all the same, use --force"
 
@@ -167,8 +166,7 @@ class _Image:
             return f"the job left it {left.left_bytes} bytes long, now it has {self._size_bytes}"
         if self._crc32 != left.crc32:
             return "it was changed since the job, in the very parts that the journal restores"
-        is_dated = bool(modified_us and left.modified_us)
-        if is_dated and abs(modified_us - left.modified_us) > MODIFIED_SLACK_US:
+        if not _is_same_time(modified_us, left.modified_us):
             return (
                 f"something wrote to it {_when(modified_us)}, after the job; "
                 "restoring would mix old and new, unless that was only a copy or a later undo"
@@ -200,6 +198,15 @@ def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> No
     for image in found:
         image.device.flush()
     reader.set_state(State.RESTORED, _now_us())
+
+
+def _is_same_time(now_us: int, left_us: int) -> bool:
+    """Whether a file was last changed at a time, as far as its file system can say.
+
+    FAT keeps even seconds, others whole ones. 0 says nothing.
+    """
+    is_coarse = now_us % _SECOND_US == 0 and abs(now_us - left_us) <= 2 * _SECOND_US
+    return 0 in (now_us, left_us) or now_us == left_us or is_coarse
 
 
 def _now_us() -> int:
