@@ -12,6 +12,7 @@ from ipva_storage.device import FaultDevice, MemoryDevice
 from ipva_storage.device.base import FileDevice
 from ipva_storage.device.undo import UndoDevice, UndoJournal, restore
 from ipva_storage.errors import DeviceError, PowerCutError, UndoError
+from ipva_storage.testing import power_cuts as power_cuts_module
 from ipva_storage.testing.power_cuts import FileLog, PowerCut, power_cuts
 
 KIB = 1024
@@ -91,7 +92,6 @@ def broken(log: FileLog) -> list[PowerCut]:
     return [cut for cut in power_cuts(log) if not is_restorable(cut.files)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_a_cut_at_any_write_of_the_job(is_finished: bool) -> None:
     """Whatever of journal and images landed, an undo gives the bytes and lengths from before."""
@@ -102,7 +102,6 @@ def test_a_cut_at_any_write_of_the_job(is_finished: bool) -> None:
     assert broken(log) == []
 
 
-@pytest.mark.slow
 def test_a_cut_at_any_write_of_the_way_back() -> None:
     """A restore that was cut, wherever, is run again and gives the same; no force is needed."""
     states = [cut.files for cut in power_cuts(recorded()) if cut.how == "all landed"]
@@ -121,7 +120,13 @@ Breakage = Callable[[pytest.MonkeyPatch], None]
 
 def no_journal_flush(patch: pytest.MonkeyPatch) -> None:
     """The journal is never flushed before the image is changed."""
-    patch.setattr(UndoJournal, "_flush", lambda _: None)
+    flush = power_cuts_module._LoggedDevice.flush
+
+    def only_images(self: power_cuts_module._LoggedDevice) -> None:
+        if self.name != JOURNAL:
+            flush(self)
+
+    patch.setattr(power_cuts_module._LoggedDevice, "flush", only_images)
 
 
 def save_after(patch: pytest.MonkeyPatch) -> None:
@@ -145,7 +150,6 @@ def no_entry_for_growth(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(UndoDevice, "_save", skip)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("breakage", [no_journal_flush, save_after, no_entry_for_growth])
 def test_these_cuts_find_a_wrong_order(breakage: Breakage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the barrier, the order or the entry some cut loses bytes, and these tests see it."""
@@ -193,3 +197,22 @@ def test_a_journal_that_cannot_be_flushed_stops_the_job(monkeypatch: pytest.Monk
     with pytest.raises(DeviceError, match="could not be written, so nothing is changed"):
         device.write(0, b"new")
     assert image.data == b"x" * 1000
+
+
+def test_an_interrupt_inside_a_save_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C between the flush and the account of it leaves a journal that restores."""
+    image, file = MemoryDevice(b"x" * 300_000, name="image"), MemoryDevice(name=JOURNAL)
+    device = UndoDevice(image, UndoJournal(file))
+    device.write(0, b"new")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UndoJournal, "_account", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            device.write(200_000, b"new")
+    with pytest.raises(DeviceError, match="nothing is changed"):
+        device.write(200_000, b"cleaning up")
+    restore(file, Opened({"image": image}))
+    assert image.data == b"x" * 300_000

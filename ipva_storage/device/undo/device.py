@@ -54,7 +54,7 @@ class UndoDevice(Device):
         """Save ranges that are going to be written, with as few flushes as can be.
 
         Args:
-            ranges: offset and length of each.
+            ranges: offset and length of each, such as those of `OverlayDevice.changed_extents`.
 
         Raises:
             DeviceError: a range cannot be read, or the journal not written; nothing was changed.

@@ -166,14 +166,17 @@ class UndoJournal:
                 not be changed then.
         """
         self._check_open()
+        ranges = list(ranges)
+        if image.number is not None and all(image.ledger.has(*each) for each in ranges):
+            return
         number, batch = self._begin(image)
         for start, stop in image.ledger.gaps(ranges, ahead=ahead):
             for entry in _saved(device, number, start, stop):
                 if not batch.has_room(entry):
-                    self._save(image, batch)
+                    self._append(batch.entries, image)
                     batch = _Batch([])
                 batch.add(entry)
-        self._save(image, batch)
+        self._append(batch.entries, image)
 
     def finish(self, images: Images) -> None:
         """Note how the job left the images, so that a change by someone else is noticed later.
@@ -183,11 +186,10 @@ class UndoJournal:
         Raises:
             DeviceError: one of them, or the journal, refuses. The journal stays good without this.
         """
-        self._check_open()
-        if self._entered:
-            self._append([_left(*each, images) for each in enumerate(self._entered)])
-        self._write_status(State.FINISHED)
-        self._flush()
+        device = self._check_open()
+        self._append([_left(*each, images) for each in enumerate(self._entered)])
+        self._write_status(device, State.FINISHED)
+        device.flush()
 
     def close(self) -> None:
         """Close the file. From now on no image can be changed through it. Twice is harmless."""
@@ -199,8 +201,8 @@ class UndoJournal:
         time_us = self._now_us()
         device.resize(records.BATCHES_OFFSET_BYTES)
         device.write(0, records.build_header(records.Header(self._journal_id, time_us)))
-        self._write_status(State.WORKING)
-        self._flush()
+        self._write_status(device, State.WORKING)
+        device.flush()
 
     def _begin(self, image: SavedImage) -> tuple[int, _Batch]:
         """The number of an image, and a batch that starts with its entry if that is still due."""
@@ -209,45 +211,41 @@ class UndoJournal:
         number = len(self._entered)
         return number, _Batch([FileEntry(number, image.ledger.original_bytes, image.name)])
 
-    def _save(self, image: SavedImage, batch: _Batch) -> None:
+    def _append(self, entries: Sequence[Entry], image: SavedImage | None = None) -> None:
         """Make a batch durable, and only then take account of it."""
-        if not batch.entries:
+        if not entries:
             return
-        self._append(batch.entries)
-        for entry in batch.entries:
-            if isinstance(entry, FileEntry):
-                image.number = entry.file_number
-                self._entered.append(image)
-            elif isinstance(entry, RangeEntry):
-                image.note(entry)
-                self.saved_bytes += entry.length_bytes
-        self._write_status(State.WORKING)
-
-    def _append(self, entries: Sequence[Entry]) -> None:
         device = self._check_open()
         data = records.build_batch(self._journal_id, self._batch_count, entries)
         if device.size_bytes != self._end_bytes:  # an earlier attempt that failed
             device.resize(self._end_bytes)
         device.resize(self._end_bytes + len(data))
         device.write(self._end_bytes, data)
-        self._flush()
+        # No second try after a flush that failed, for the host may have dropped what it could not
+        # write; nor after an interrupt before all is accounted for.
+        self._is_broken = True
+        device.flush()
         self._batch_count += 1
         self._end_bytes += len(data)
+        if image is not None:
+            self._account(image, entries)
+        self._write_status(device, State.WORKING)
+        self._is_broken = False
 
-    def _write_status(self, state: State) -> None:
-        device = self._check_open()
+    def _account(self, image: SavedImage, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, FileEntry):
+                image.number = entry.file_number
+                self._entered.append(image)
+            elif isinstance(entry, RangeEntry):
+                image.note(entry)
+                self.saved_bytes += entry.length_bytes
+
+    def _write_status(self, device: BlockDevice, state: State) -> None:
         self._generation += 1
         status = Status(state, self._generation, self._now_us(), self._batch_count, self._end_bytes)
         place = records.STATUS_OFFSETS_BYTES[self._generation % 2]
         device.write(place, records.build_status(status, self._journal_id))
-
-    def _flush(self) -> None:
-        device = self._check_open()
-        try:
-            device.flush()
-        except DeviceError:  # the host may have dropped what it could not write: no second try
-            self._is_broken = True
-            raise
 
     def _check_open(self) -> BlockDevice:
         if self._device is None or self._is_broken:
