@@ -15,6 +15,7 @@ IpvaError
     + DumpError
     + FirmwareError
     + ConfigError
+    + UndoError
   * DeviceError               the medium refused
     + PowerCutError           raised by the fault device only
     + NorViolationError       a program that would set a cleared bit
@@ -105,6 +106,10 @@ class FirmwareError(ImageError):
 
 class ConfigError(ImageError):
     """A configuration file cannot be used."""
+
+
+class UndoError(ImageError):
+    """An undo journal cannot be used, or does not fit the images that it names."""
 
 
 class DeviceError(IpvaError):

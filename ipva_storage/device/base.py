@@ -67,6 +67,16 @@ class BlockDevice(Protocol):
         """Flush nothing, release what is held. Closing twice is harmless."""
 
 
+class FileDevice(BlockDevice, Protocol):
+    """A block device that the end of a `with` block closes: what a folder opens."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+
 class Device(ABC):
     """Base of our own kinds: range checks, the context manager, and the answers of a fixed size."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ipva_storage.device import Device
+    from ipva_storage.device.base import FileDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Draft:
     def __init__(self, folder: Folder) -> None:
         """Start without changes; files are opened as they are asked for."""
         self._folder = folder
-        self._raws: dict[str, Device | None] = {}
+        self._raws: dict[str, FileDevice | None] = {}
         self._overlays: dict[str, OverlayDevice] = {}
         self.steps: list[Step] = []
         self.folder: Folder = _DraftFolder(folder.path, self, allow_outside=folder.allow_outside)
@@ -109,7 +109,7 @@ class Draft:
         Raises:
             DeviceError: a file cannot be written; steps before that are done.
         """
-        writers: dict[str, Device] = {}
+        writers: dict[str, FileDevice] = {}
         try:
             for step in self.steps:
                 if not step.writes:
@@ -142,7 +142,7 @@ class Draft:
             return False
 
 
-def _apply(step: Step, device: Device) -> None:
+def _apply(step: Step, device: FileDevice) -> None:
     for write in step.writes:
         if write.data is None:
             device.resize(write.offset_bytes)
@@ -158,7 +158,7 @@ class _DraftFolder(Folder):
         super().__init__(path, allow_outside=allow_outside)
         self._draft = draft
 
-    def open(self, name: str, *, writable: bool = False) -> Device:
+    def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """A file as it would be.
 
         Raises:
