@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipva_storage.device import Folder, OverlayDevice, RawDevice, read
+from ipva_storage.device import Folder, RawDevice, read
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def open_disk(text: str, *, writable: bool = False, dry_run: bool = False) -> It
     device = _open_device(text, writable=writable and not dry_run)
     try:
         if dry_run:
+            from ipva_storage.device import OverlayDevice
+
             yield OverlayDevice(device)
         else:
             yield device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
@@ -222,6 +221,8 @@ def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:
     """Whether the host made the range a hole (Linux `fallocate`)."""
     if not sys.platform.startswith("linux"):
         return False
+    import ctypes
+
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
     if fallocate is None:
         return False
