@@ -15,6 +15,7 @@ IpvaError
     + DumpError
     + FirmwareError
     + ConfigError
+    + NoDiskError
   * DeviceError               the medium refused
     + PowerCutError           raised by the fault device only
     + NorViolationError       a program that would set a cleared bit
@@ -105,6 +106,10 @@ class FirmwareError(ImageError):
 
 class ConfigError(ImageError):
     """A configuration file cannot be used."""
+
+
+class NoDiskError(ImageError):
+    """A file is no disk image of a kind that is read."""
 
 
 class DeviceError(IpvaError):
