@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +10,7 @@ from ipva_storage.device import Folder, RawDevice
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from ipva_storage.appliance import Appliance
