@@ -99,6 +99,30 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "VMDK022": Kind(_W, "extent without sectors", "some programs refuse the disk"),
     "VMDK023": Kind(_E, "disk without sectors", "there is nothing to use"),
+    "VMDK024": Kind(_E, "marker damaged", "programs that read in sequence stop there"),
+    "VMDK025": Kind(_E, "footer missing or damaged", "the disk does not open"),
+    "VMDK026": Kind(_E, "compressed grain damaged", "its data is lost"),
+    "VMDK027": Kind(
+        _E, "grain and table disagree", "some programs read other bytes there, without a word"
+    ),
+    "VMDK028": Kind(
+        _W, "grain in no table", "programs that use the tables read zeros where there is data"
+    ),
+    "VMDK029": Kind(_W, "stream not ended", "the file may have been cut; some programs refuse it"),
+    "VMDK030": Kind(_I, "space in no use", "the file is larger than it needs to be"),
+    "VMDK031": Kind(
+        _E, "parent missing", "the disk does not open; here are only the changes since a snapshot"
+    ),
+    "VMDK032": Kind(
+        _E, "parent changed after the snapshot", "the disk would show a mixture that never was"
+    ),
+    "VMDK033": Kind(_W, "parent of another size", "some programs refuse the disk"),
+    "VMDK034": Kind(
+        _W, "header contradicts itself", "programs may read the disk in different ways"
+    ),
+    "VMDK035": Kind(
+        _E, "grain tables lost", "the disk reads as empty, and its data is still in the file"
+    ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
     "PART002": Kind(_E, "partitions overlap", "writing to one destroys the other"),

@@ -36,7 +36,7 @@ def create(
         ram_bytes: whole MiB, at least 20 of them.
         cf_bytes: size of the CompactFlash disk.
         firmware: content of `ipva.bin`; our stand-in unless given.
-        subformat: one of `vmdk.SUBFORMATS`.
+        subformat: one of `vmdk.REWRITABLE`.
         mac: address of the network card; a random static one unless given.
         force: replace an appliance that is there.
 

@@ -36,7 +36,7 @@ from ipva_storage.units import MIB
 )
 @click.option(
     "--subformat",
-    type=click.Choice(["monolithicSparse", "monolithicFlat"]),
+    type=click.Choice(output.REWRITABLE),
     default="monolithicSparse",
     show_default=True,
     help="Kind of VMDK.",

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 PROBLEMS: Final = 1
 
+REWRITABLE: Final = (
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "vmfs",
+)
+"""The same as in `ipva_storage.vmdk`, here so that `--help` imports nothing of it."""
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )

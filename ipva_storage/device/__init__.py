@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device.base import BlockDevice, Device, Extent, byte_view, merge_extents, read
+from ipva_storage.device.compare import differences
 from ipva_storage.device.copy import copy, data_runs, is_zero
 from ipva_storage.device.folder import Folder
 from ipva_storage.device.memory import MemoryDevice
@@ -38,6 +39,7 @@ __all__ = [
     "byte_view",
     "copy",
     "data_runs",
+    "differences",
     "is_zero",
     "merge_extents",
     "read",

@@ -86,6 +86,22 @@ class Device(ABC):
     def size_bytes(self) -> int:
         """Length in bytes."""
 
+    @abstractmethod
+    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
+        """Fill the whole buffer."""
+
+    @abstractmethod
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        """Put `data` at `offset_bytes`."""
+
+    @abstractmethod
+    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
+        """Make a range read as zeros."""
+
+    @abstractmethod
+    def extents(self) -> Iterator[Extent]:
+        """Runs of data and holes."""
+
     def close(self) -> None:  # noqa: B027 - nothing to do is an answer
         """Release what is held; nothing, unless a kind says otherwise."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.errors import DeviceError
@@ -10,12 +11,16 @@ from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from ipva_storage.device.base import BlockDevice
     from ipva_storage.progress import Progress
 
-CHUNK_BYTES: Final = 4 * MIB
-"""How much is moved at a time. Confidence: chosen (larger is not faster here)."""
+CHUNK_BYTES: Final = 2 * MIB
+"""How much is moved at a time, in two buffers that stay in the processor's cache.
+
+Confidence: chosen, by measuring (1 and 4 MiB take longer).
+"""
 
 ZERO_TEST_BYTES: Final = 64 * 1024
 _ZEROS: Final = bytes(ZERO_TEST_BYTES)
@@ -34,19 +39,41 @@ def copy(source: BlockDevice, target: BlockDevice, *, progress: Progress = silen
             f"its {target.size_bytes} bytes do not hold the {source.size_bytes} of {source.name}",
             where=target.name,
         )
-    done = 0
-    for offset_bytes, length_bytes in _chunks(source):
-        buffer = bytearray(length_bytes)
-        source.read_into(offset_bytes, buffer)
+    for offset_bytes, buffer, length_bytes in _read_ahead(source):
         view = memoryview(buffer)
-        for start, stop in data_runs(buffer, ZERO_TEST_BYTES):
+        for start, stop in data_runs(buffer, ZERO_TEST_BYTES, length_bytes):
             target.write(offset_bytes + start, view[start:stop])
-        done = offset_bytes + length_bytes
-        progress(done, source.size_bytes)
+        progress(offset_bytes + length_bytes, source.size_bytes)
     progress(source.size_bytes, source.size_bytes)
 
 
-def _chunks(device: BlockDevice) -> Iterator[tuple[int, int]]:
+def _read_ahead(source: BlockDevice) -> Iterator[tuple[int, bytearray, int]]:
+    """The data of a device piece by piece, the next one read while this one is used.
+
+    Yields:
+        Offset, a buffer that is valid until the next piece is asked for, and how much of it counts.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    buffers = deque((bytearray(CHUNK_BYTES), bytearray(CHUNK_BYTES)))
+    last: tuple[int, bytearray, int, Future[None]] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        for offset_bytes, length_bytes in chunks(source):
+            buffer = buffers[0]
+            buffers.rotate()
+            view = memoryview(buffer)[:length_bytes]
+            job = reader.submit(source.read_into, offset_bytes, view)
+            if last is not None:
+                last[3].result()
+                yield last[:3]
+            last = (offset_bytes, buffer, length_bytes, job)
+        if last is not None:
+            last[3].result()
+            yield last[:3]
+
+
+def chunks(device: BlockDevice) -> Iterator[tuple[int, int]]:
+    """What of a device is data, in pieces of at most `CHUNK_BYTES`: offset and length."""
     for run in device.extents():
         if run.is_data:
             end = run.offset_bytes + run.length_bytes
@@ -54,23 +81,27 @@ def _chunks(device: BlockDevice) -> Iterator[tuple[int, int]]:
                 yield at, min(CHUNK_BYTES, end - at)
 
 
-def data_runs(buffer: bytearray | bytes, block_bytes: int) -> Iterator[tuple[int, int]]:
+def data_runs(
+    buffer: bytearray | bytes, block_bytes: int, length_bytes: int | None = None
+) -> Iterator[tuple[int, int]]:
     """Runs of blocks that hold anything but zeros, as start and stop in the buffer.
 
     Args:
         buffer: what to look through; its last block may be short.
         block_bytes: size of a block; up to `ZERO_TEST_BYTES` is fastest.
+        length_bytes: how much of the buffer counts; all of it unless given.
     """
+    end = len(buffer) if length_bytes is None else length_bytes
     start: int | None = None
-    for at in range(0, len(buffer), block_bytes):
-        if is_zero(buffer, at, min(at + block_bytes, len(buffer))):
+    for at in range(0, end, block_bytes):
+        if is_zero(buffer, at, min(at + block_bytes, end)):
             if start is not None:
                 yield start, at
                 start = None
         elif start is None:
             start = at
     if start is not None:
-        yield start, len(buffer)
+        yield start, end
 
 
 def is_zero(buffer: bytearray | bytes, start: int, stop: int) -> bool:

@@ -14,6 +14,8 @@ from ipva_storage.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ipva_storage.device.base import Device
+
 _NAME_BYTES_MAX: Final = 255
 """Longest file name of the usual file systems. Source: Linux, NAME_MAX. Confidence: stated."""
 
@@ -21,12 +23,14 @@ _NAME_BYTES_MAX: Final = 255
 class Folder:
     """Opens and makes files in one folder. Names that leave it are refused.
 
-    A descriptor, a `.vmx` or an archive names files; it is input, and may lie.
+    A descriptor, a `.vmx` or an archive names files; it is input, and may lie. So a name that
+    leaves the folder is followed only where the user said that it may (`allow_outside`).
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, allow_outside: bool = False) -> None:
         """Work in the folder at `path`, which need not exist until a file is made."""
         self.path = Path(path)
+        self.allow_outside = allow_outside
 
     def __repr__(self) -> str:
         return f"<Folder {self.path}>"
@@ -37,6 +41,10 @@ class Folder:
         Raises:
             DeviceError: the name is absolute, has a separator or `..`, or is a link that leaves.
         """
+        if self.allow_outside and name and "\0" not in name:
+            path = self.path / name
+            # A name from Windows; the check is of text only, because such a file may not exist.
+            return path if path.exists() else self.path / name.replace("\\", "/")
         if _is_plain(name):
             path = self.path / name
             # os.path and not pathlib: it answers where pathlib raises (rings of links, no rights).
@@ -46,8 +54,17 @@ class Folder:
         raise DeviceError(
             f"“{name[:80]}” is not a plain file name in its folder",
             where=str(self.path),
-            remedy="put the file beside the one that names it",
+            remedy="put the file beside the one that names it, or allow it with --allow-outside",
         )
+
+    def beside(self, name: str) -> Folder:
+        """The folder that a file is in: this one, unless names may leave it.
+
+        Raises:
+            DeviceError: the name leaves the folder.
+        """
+        parent = self.resolve(name).parent
+        return self if parent == self.path else Folder(parent, allow_outside=self.allow_outside)
 
     def names(self) -> list[str]:
         """Names of the files here, sorted; empty where there is no folder."""
@@ -56,7 +73,7 @@ class Folder:
         except OSError:
             return []
 
-    def open(self, name: str, *, writable: bool = False) -> RawDevice:
+    def open(self, name: str, *, writable: bool = False) -> Device:
         """Open a file of this folder.
 
         Raises:
@@ -86,6 +103,27 @@ class Folder:
             content = text.encode()
             file.resize(len(content))
             file.write(0, content)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Give a file of this folder other content, all of it or none, whatever happens."""
+        with self.new_file(name, force=True) as file:
+            file.resize(len(content))
+            file.write(0, content)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of this folder.
+
+        Raises:
+            DeviceError: the name leaves the folder, or the file is in use or cannot be deleted.
+        """
+        path = self.resolve(name)
+        with held(path):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise DeviceError(
+                    f"it cannot be deleted ({error.strerror})", where=str(path)
+                ) from error
 
     @contextlib.contextmanager
     def new_file(self, name: str, *, force: bool = False) -> Iterator[RawDevice]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import os
 import stat
 import sys
@@ -13,12 +15,19 @@ from ipva_storage.device.base import Device, Extent, byte_view, merge_extents
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
 _PIECE_BYTES: Final = 1 << 20
+
+WRITE_BEHIND_BYTES: Final = 32 << 20
+"""After so many bytes of a new file the host is asked to begin writing them to its medium, so that
+the flush at the end has little left to wait for. Confidence: chosen, by measuring.
+"""
+_SYNC_FILE_RANGE_WRITE: Final = 2
+"""Source: Linux, sync_file_range(2). Confidence: stated."""
 _ZEROS: Final = bytes(_PIECE_BYTES)
 
 
@@ -37,6 +46,7 @@ class RawDevice(Device):
         """
         self.name = os.fspath(path)
         self.is_writable = writable
+        self._behind_bytes: int | None = None  # written since the host was last asked to begin
         flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
         # A FIFO opened plainly would wait for its other end for ever.
         flags |= getattr(os, "O_NONBLOCK", 0)
@@ -67,7 +77,9 @@ class RawDevice(Device):
                 file.truncate(size_bytes)
         except OSError as error:
             raise DeviceError(_reason(error), where=name) from error
-        return cls(path, writable=True)
+        device = cls(path, writable=True)
+        device._behind_bytes = 0
+        return device
 
     @property
     def size_bytes(self) -> int:
@@ -98,6 +110,11 @@ class RawDevice(Device):
         while done < len(view):
             with self._told(offset_bytes + done):
                 done += _write_at(self._file, view[done:], offset_bytes + done)
+        if self._behind_bytes is not None:
+            self._behind_bytes += done
+            if self._behind_bytes >= WRITE_BEHIND_BYTES:
+                _begin_writing(self._file)
+                self._behind_bytes = 0
 
     def flush(self) -> None:
         """Wait until the host has the bytes on its medium."""
@@ -219,12 +236,27 @@ def _lock(file: int, name: str) -> None:
 
 def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:
     """Whether the host made the range a hole (Linux `fallocate`)."""
-    if not sys.platform.startswith("linux"):
-        return False
-    import ctypes
+    fallocate = _linux("fallocate")
+    return fallocate is not None and not fallocate(
+        ctypes.c_int(file),
+        ctypes.c_int(_PUNCH_HOLE_KEEP_SIZE),
+        ctypes.c_longlong(offset_bytes),
+        ctypes.c_longlong(length_bytes),
+    )
 
-    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
-    if fallocate is None:
-        return False
-    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
-    return int(fallocate(file, _PUNCH_HOLE_KEEP_SIZE, offset_bytes, length_bytes)) == 0
+
+def _begin_writing(file: int) -> None:
+    """Ask the host to write what is new, without waiting for it, where it knows how."""
+    sync_file_range = _linux("sync_file_range")
+    if sync_file_range is not None:
+        whole = ctypes.c_longlong(0)
+        sync_file_range(ctypes.c_int(file), whole, whole, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+@functools.cache
+def _linux(name: str) -> Callable[..., int] | None:
+    """A call of Linux's that Python's `os` has not; None on other hosts."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    return found

@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ipva_storage.device import read
+from ipva_storage.device import SliceDevice, read
 from ipva_storage.errors import DeviceError, VmdkError
 from ipva_storage.units import SECTOR_BYTES, printable
-from ipva_storage.vmdk.descriptor import (
-    NO_PARENT_CID,
-    Descriptor,
-    ExtentLine,
-    is_descriptor,
-    shown,
-)
+from ipva_storage.vmdk import chain
+from ipva_storage.vmdk.descriptor import Descriptor, ExtentLine, is_descriptor, shown
 from ipva_storage.vmdk.disk import VmdkDevice
-from ipva_storage.vmdk.flat import FLAT_KINDS, FlatExtent, shared_bytes
-from ipva_storage.vmdk.header import (
+from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent, shared_bytes
+from ipva_storage.vmdk.extent.header import (
     CAPACITY_MAX_BYTES,
     DESCRIPTOR_MAX_BYTES,
     SPARSE_MAGIC,
@@ -25,19 +20,38 @@ from ipva_storage.vmdk.header import (
     check_usable,
     read_header,
 )
-from ipva_storage.vmdk.sparse import SparseExtent
+from ipva_storage.vmdk.extent.sparse import SparseExtent
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, StreamExtent
+from ipva_storage.vmdk.extent.zero import ZeroExtent
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
-
-CONVERT_FIRST: Final = "convert it with qemu-img or VMware first"
-"""The way out for kinds that are not read here."""
+    from ipva_storage.vmdk.extent.base import DiskExtent
 
 EXTENTS_MAX: Final = 1024
 """The most extents of a disk. Confidence: chosen (a disk of 2 TiB in pieces of 2 GiB)."""
 
 OTHER_MAGICS: Final = {b"COWD": "vmfsSparse", bytes.fromhex("bebafeca"): "seSparse"}
 """The first bytes of `ipva_formats.vmdk.COWD_MAGIC` and `SESPARSE_MAGIC`."""
+
+GRAIN_KINDS: Final = ("SPARSE", "VMFSSPARSE", "SESPARSE")
+"""Words for extents that keep their bytes in grains; what it is, the file's content says.
+
+Source: Virtual Disk Format 5.0; qemu for the last. Confidence: stated, inferred.
+"""
+
+FILE_KINDS: Final = (*FLAT_KINDS, *GRAIN_KINDS)
+"""Words for extents with a file."""
+
+FILELESS_KINDS: Final = ("ZERO",)
+"""Words for extents without a file. Source: Virtual Disk Format 5.0. Confidence: stated."""
+
+DEVICE_KINDS: Final = ("VMFSRDM", "VMFSRAW")
+"""Words for a whole physical disk. Source: Virtual Disk Format 5.0. Confidence: stated."""
+
+
+BEHEADED_REMEDY: Final = "its start is lost; mend it with: ipva disk repair"
+"""What to do about a file that `is_beheaded`."""
 
 
 def is_vmdk(raw: BlockDevice) -> bool:
@@ -46,37 +60,59 @@ def is_vmdk(raw: BlockDevice) -> bool:
     return start[:4] == SPARSE_MAGIC or start[:4] in OTHER_MAGICS or is_descriptor(start)
 
 
+def is_beheaded(raw: BlockDevice) -> bool:
+    """Whether a file has lost its first bytes, and is a sparse extent by what is left.
+
+    That is a descriptor where it is embedded as a rule, or a footer.
+    """
+    if raw.size_bytes < 2 * SECTOR_BYTES or read(raw, 0, 4) == SPARSE_MAGIC:
+        return False
+    footer = read(raw, raw.size_bytes - FOOTER_OFFSET_BYTES, 4) == SPARSE_MAGIC
+    return footer or is_descriptor(read(raw, SECTOR_BYTES, SECTOR_BYTES))
+
+
 def open(  # noqa: A001 - the rooms' common door
     raw: BlockDevice, folder: Folder | None = None, *, writable: bool = False
 ) -> VmdkDevice:
-    """The disk in a VMDK.
+    """The disk in a VMDK, with all disks below it where it is a snapshot's child.
 
     Args:
         raw: the file; it belongs to the disk from now on, and is closed when this fails.
-        folder: where the extents of a separate descriptor are.
-        writable: whether the disk may be changed; `raw` must be writable then.
+        folder: where the extents of a separate descriptor, and a parent, are.
+        writable: whether the disk may be changed; `raw` must be writable then. Parents never are.
 
     Raises:
-        VmdkError: it is no VMDK, is damaged, or is of a kind that is not read.
+        VmdkError: it is no VMDK, is damaged, or is of a kind that is not read, or not written.
         DeviceError: `raw` cannot be read.
     """
+    return _open(raw, folder, (), writable=writable)
+
+
+def _open(
+    raw: BlockDevice, folder: Folder | None, children: tuple[str, ...], *, writable: bool = False
+) -> VmdkDevice:
     try:
         start = read(raw, 0, min(raw.size_bytes, 1024))
         if start[:4] == SPARSE_MAGIC:
-            return _open_sparse(raw, writable=writable)
+            return _open_embedded(raw, folder, children, writable=writable)
         if start[:4] in OTHER_MAGICS:
-            raise refusal(OTHER_MAGICS[start[:4]], raw.name)
+            raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
         if is_descriptor(start):
-            return _open_flat(raw, folder, writable=writable)
-        raise VmdkError("it is no VMDK file", where=raw.name)
+            return _open_described(raw, folder, children, writable=writable)
+        remedy = BEHEADED_REMEDY if is_beheaded(raw) else None
+        raise VmdkError("it is no VMDK file", where=raw.name, remedy=remedy)
     except BaseException:
         raw.close()
         raise
 
 
-def refusal(kind: str, where: str) -> VmdkError:
-    """The error for a kind that is not read."""
-    return VmdkError(f"{kind} disks are not read yet", where=where, remedy=CONVERT_FIRST)
+def lone_extent(kind: str, where: str) -> VmdkError:
+    """The error for a part of a disk that is named without its descriptor."""
+    return VmdkError(
+        f"it is one extent of a disk ({kind}), without a descriptor",
+        where=where,
+        remedy="name the descriptor's file; if that is lost: ipva disk repair makes a new one",
+    )
 
 
 def read_embedded(raw: BlockDevice, header: SparseHeader) -> Descriptor:
@@ -105,22 +141,23 @@ def read_separate(raw: BlockDevice) -> Descriptor:
     return _parse(raw, read(raw, 0, raw.size_bytes), 0)
 
 
-def check_readable(descriptor: Descriptor, expected: tuple[str, ...], where: str) -> None:
-    """Refuse the kinds of disk that are not read.
+def read_descriptor(raw: BlockDevice) -> Descriptor:
+    """The descriptor of a disk, embedded or separate, without opening anything else.
 
     Raises:
-        VmdkError: it is a snapshot's delta, or `createType` is not one of `expected`.
+        VmdkError: there is none.
     """
-    if descriptor.parent_cid != NO_PARENT_CID:
-        parent = shown(descriptor.parent_hint or "another disk")
-        raise VmdkError(
-            f"it holds only what changed since a snapshot of {parent}",
-            where=where,
-            remedy=f"remove the snapshot in VMware, or {CONVERT_FIRST}",
-        )
-    kind = descriptor.create_type
-    if kind and kind.lower() not in [one.lower() for one in expected]:
-        raise refusal(shown(kind), where)
+    if read(raw, 0, min(raw.size_bytes, 4)) == SPARSE_MAGIC:
+        return read_embedded(raw, read_header(raw))
+    return read_separate(raw)
+
+
+def _parse(raw: BlockDevice, data: bytes, offset_bytes: int) -> Descriptor:
+    try:
+        return Descriptor.parse(data)
+    except VmdkError as error:
+        error.where, error.offset_bytes = raw.name, offset_bytes
+        raise
 
 
 def open_extent(folder: Folder, name: str, where: str, *, writable: bool) -> BlockDevice:
@@ -139,39 +176,71 @@ def open_extent(folder: Folder, name: str, where: str, *, writable: bool) -> Blo
         ) from error
 
 
-def _parse(raw: BlockDevice, data: bytes, offset_bytes: int) -> Descriptor:
-    try:
-        return Descriptor.parse(data)
-    except VmdkError as error:
-        error.where, error.offset_bytes = raw.name, offset_bytes
-        raise
+def grain_extent(
+    raw: BlockDevice,
+    *,
+    writable: bool,
+    size_bytes: int | None = None,
+    below: BlockDevice | None = None,
+) -> DiskExtent:
+    """The extent in a file that keeps its bytes in grains, of whatever kind by its content.
 
+    Args:
+        raw: the file.
+        writable: whether it is to be written to.
+        size_bytes: how much of it belongs to the disk; all of it unless given.
+        below: the part of the parent that shows where it has no grain.
 
-def _open_sparse(raw: BlockDevice, *, writable: bool) -> VmdkDevice:
+    Raises:
+        VmdkError: it is damaged, or of a kind that is not read, or not written.
+    """
     header = read_header(raw)
     if header.is_compressed:
-        raise refusal("streamOptimized", raw.name)
+        if writable:
+            raise read_only("streamOptimized", raw.name)
+        return StreamExtent(raw, header, size_bytes=size_bytes, below=below)
     check_usable(header, raw)
-    if not header.descriptor_offset_sectors:
-        raise VmdkError(
-            "it is one extent of a disk, without a descriptor",
-            where=raw.name,
-            remedy=f"name the descriptor's file; {CONVERT_FIRST}",
-        )
-    descriptor = _descriptor_or_empty(raw, header, writable=writable)
-    check_readable(descriptor, ("monolithicSparse",), raw.name)
     if writable and header.version == 3:
         raise VmdkError(
             "version 3 keeps a change record that writing would make wrong",
             where=raw.name,
             remedy="open it read-only, or convert it",
         )
+    return SparseExtent(raw, header, writable=writable, size_bytes=size_bytes, below=below)
+
+
+def read_only(kind: str, where: str) -> VmdkError:
+    """The error for writing to a kind that is only read."""
+    return VmdkError(
+        f"{kind} disks are read, and not written to",
+        where=where,
+        remedy="convert it first: ipva disk convert -O monolithicSparse",
+    )
+
+
+def _open_embedded(
+    raw: BlockDevice, folder: Folder | None, children: tuple[str, ...], *, writable: bool
+) -> VmdkDevice:
+    header = read_header(raw)
+    if not header.descriptor_offset_sectors and not header.is_compressed:
+        check_usable(header, raw)
+        raise lone_extent("SPARSE", raw.name)
+    descriptor = _descriptor_or_empty(raw, header, writable=writable)
+    parent = _open_parent(folder, descriptor, raw.name, children)
+    try:
+        extent = grain_extent(raw, writable=writable, below=parent)
+    except BaseException:
+        if parent is not None:
+            parent.close()
+        raise
     return VmdkDevice(
         raw,
         descriptor,
-        [SparseExtent(raw, header, writable=writable)],
+        [extent],
         descriptor_offset_bytes=header.descriptor_offset_sectors * SECTOR_BYTES,
+        descriptor_room_bytes=header.descriptor_sectors * SECTOR_BYTES,
         writable=writable,
+        parent=parent,
     )
 
 
@@ -185,10 +254,19 @@ def _descriptor_or_empty(raw: BlockDevice, header: SparseHeader, *, writable: bo
         return Descriptor("")
 
 
-def _open_flat(raw: BlockDevice, folder: Folder | None, *, writable: bool) -> VmdkDevice:
+def _open_parent(
+    folder: Folder | None, descriptor: Descriptor, where: str, children: tuple[str, ...]
+) -> VmdkDevice | None:
+    if not chain.has_parent(descriptor):
+        return None
+    return chain.open_parent(folder, descriptor, where, children, _open)
+
+
+def _open_described(
+    raw: BlockDevice, folder: Folder | None, children: tuple[str, ...], *, writable: bool
+) -> VmdkDevice:
     descriptor = read_separate(raw)
-    check_readable(descriptor, ("monolithicFlat", "vmfs"), raw.name)
-    lines = flat_lines(descriptor, raw.name)
+    lines = extent_lines(descriptor, raw.name)
     for problem in shared_bytes(lines, own_name(raw)) if writable else ():
         raise VmdkError(
             f"{problem}, so that writing one part of the disk would change another",
@@ -198,16 +276,97 @@ def _open_flat(raw: BlockDevice, folder: Folder | None, *, writable: bool) -> Vm
     if folder is None:
         raise VmdkError("the folder of its extents is not known", where=raw.name)
     files: dict[str, BlockDevice] = {}
-    changed = {line.file_name for line in lines if writable and line.access == "RW"}
+    parent: VmdkDevice | None = None
     try:
-        for name in dict.fromkeys(line.file_name or "" for line in lines):
-            files[name] = open_extent(folder, name, raw.name, writable=name in changed)
-        extents = [FlatExtent(files[line.file_name or ""], line) for line in lines]
-    except VmdkError:
-        for file in files.values():
+        _open_files(files, folder, descriptor, raw.name, writable=writable)
+        if any(line.kind not in FLAT_KINDS for line in lines):
+            parent = _open_parent(folder, descriptor, raw.name, children)
+        extents = _open_extents(files, lines, raw.name, parent, writable=writable)
+    except BaseException:
+        for file in (*files.values(), *([parent] if parent is not None else [])):
             file.close()
         raise
-    return VmdkDevice(raw, descriptor, extents, descriptor_offset_bytes=0, writable=writable)
+    return VmdkDevice(
+        raw, descriptor, extents, descriptor_offset_bytes=0, writable=writable, parent=parent
+    )
+
+
+def _open_files(
+    files: dict[str, BlockDevice],
+    folder: Folder,
+    descriptor: Descriptor,
+    where: str,
+    *,
+    writable: bool,
+) -> None:
+    """Open each file that a descriptor names, once, for writing where a line allows it."""
+    lines = descriptor.extents
+    changed = {line.file_name for line in lines if writable and line.access == "RW"}
+    for name in dict.fromkeys(line.file_name for line in lines if has_file(line)):
+        assert name is not None
+        try:
+            files[name] = open_extent(folder, name, where, writable=name in changed)
+        except VmdkError as error:
+            if chain.has_parent(descriptor):
+                error.remedy = lost_delta_remedy(descriptor)
+            raise
+
+
+def lost_delta_remedy(descriptor: Descriptor) -> str:
+    """What is left when the changes since a snapshot are gone."""
+    parent = shown(descriptor.parent_hint or "its parent")
+    return (
+        "it holds the changes since a snapshot; without it the disk is as it was then, which is "
+        f"“{parent}”: put the file back, or use that disk"
+    )
+
+
+def _open_extents(
+    files: dict[str, BlockDevice],
+    lines: tuple[ExtentLine, ...],
+    where: str,
+    parent: VmdkDevice | None,
+    *,
+    writable: bool,
+) -> list[DiskExtent]:
+    extents: list[DiskExtent] = []
+    first_bytes = 0
+    for line in lines:
+        below = _part(parent, first_bytes, line.size_bytes)
+        first_bytes += line.size_bytes
+        if not has_file(line):
+            extents.append(ZeroExtent(line, where))
+        elif line.kind in FLAT_KINDS:
+            extents.append(FlatExtent(files[line.file_name or ""], line))
+        else:
+            extents.append(_grain_part(files[line.file_name or ""], line, below, writable=writable))
+    return extents
+
+
+def _grain_part(
+    file: BlockDevice, line: ExtentLine, below: BlockDevice | None, *, writable: bool
+) -> DiskExtent:
+    extent = grain_extent(
+        file,
+        writable=writable and line.access == "RW",
+        size_bytes=line.size_bytes,
+        below=below,
+    )
+    if extent.size_bytes < line.size_bytes:
+        raise VmdkError(
+            f"it has room for {extent.size_bytes // SECTOR_BYTES} sectors, its descriptor says "
+            f"{line.sector_count}",
+            where=printable(file.name),
+            remedy="put the right file in its place, or see: ipva disk check",
+        )
+    return extent
+
+
+def _part(parent: VmdkDevice | None, first_bytes: int, size_bytes: int) -> BlockDevice | None:
+    """What of a parent lies below an extent; None where it ends before."""
+    if parent is None or first_bytes >= parent.size_bytes:
+        return None
+    return SliceDevice(parent, first_bytes, min(size_bytes, parent.size_bytes - first_bytes))
 
 
 def own_name(raw: BlockDevice) -> str:
@@ -215,22 +374,38 @@ def own_name(raw: BlockDevice) -> str:
     return re.split(r"[/\\]", raw.name)[-1]
 
 
-def flat_lines(descriptor: Descriptor, where: str) -> tuple[ExtentLine, ...]:
-    """The extent lines of a flat disk, bounded.
+def has_file(line: ExtentLine) -> bool:
+    """Whether an extent has bytes in a file that may be read."""
+    return line.kind not in FILELESS_KINDS and line.access != "NOACCESS"
+
+
+def extent_lines(descriptor: Descriptor, where: str) -> tuple[ExtentLine, ...]:
+    """The extent lines of a disk, bounded.
 
     Raises:
-        VmdkError: there is none or too many, one is not flat, or they are too large for a disk.
+        VmdkError: there is none or too many, one is of a kind that is not read, or they are too
+            large for a disk.
     """
     lines = descriptor.extents
     if not 1 <= len(lines) <= EXTENTS_MAX:
         raise VmdkError(f"its descriptor names {len(lines)} extents", where=where)
     for line in lines:
-        if line.kind not in FLAT_KINDS or line.file_name is None or line.access == "NOACCESS":
-            kind = f"{shown(descriptor.create_type)} with an extent of kind {shown(line.kind)}"
-            raise refusal(kind, where)
-        if line.size_bytes + line.offset_sectors * SECTOR_BYTES > CAPACITY_MAX_BYTES:
-            raise VmdkError(f"an extent of {line.sector_count} sectors is impossible", where=where)
+        _refuse_line(descriptor, line, where)
     sector_count = sum(line.sector_count for line in lines)
     if sector_count * SECTOR_BYTES > CAPACITY_MAX_BYTES:
         raise VmdkError(f"a disk of {sector_count} sectors is impossible", where=where)
     return lines
+
+
+def _refuse_line(descriptor: Descriptor, line: ExtentLine, where: str) -> None:
+    if line.kind in DEVICE_KINDS:
+        raise VmdkError(
+            f"{shown(descriptor.create_type)}: it stands for a physical disk, whose bytes are not "
+            "in these files",
+            where=where,
+            remedy="read that disk itself",
+        )
+    if has_file(line) and (line.kind not in FILE_KINDS or line.file_name is None):
+        raise VmdkError(f"an extent of kind {shown(line.kind)} is unknown", where=where)
+    if line.size_bytes + line.offset_sectors * SECTOR_BYTES > CAPACITY_MAX_BYTES:
+        raise VmdkError(f"an extent of {line.sector_count} sectors is impossible", where=where)

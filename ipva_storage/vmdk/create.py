@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import secrets
-from array import array
+import contextlib
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage.device.staging import staged
 from ipva_storage.errors import UsageError
 from ipva_storage.units import SECTOR_BYTES, printable
+from ipva_storage.vmdk.codec import DEFAULT_LEVEL, LEVELS
+from ipva_storage.vmdk.describe import ADAPTERS, describe
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
 from ipva_storage.vmdk.disk import VmdkDevice
-from ipva_storage.vmdk.flat import FlatExtent
-from ipva_storage.vmdk.header import CAPACITY_MAX_BYTES, SparseHeader
-from ipva_storage.vmdk.sparse import SparseExtent
-from ipva_storage.vmdk.tables import bytes_of
+from ipva_storage.vmdk.extent.flat import FlatExtent
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SparseHeader, build_header
+from ipva_storage.vmdk.extent.pack import StreamWriter, stream_header
+from ipva_storage.vmdk.extent.sparse import SparseExtent
+from ipva_storage.vmdk.extent.tables import bytes_of, usual_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ipva_storage.device import BlockDevice, Folder
+    from ipva_storage.vmdk.extent.base import DiskExtent
 
-SUBFORMATS: Final = ("monolithicSparse", "monolithicFlat")
-"""The kinds that `create` makes."""
+REWRITABLE: Final = (
+    "monolithicSparse",
+    "monolithicFlat",
+    "twoGbMaxExtentSparse",
+    "twoGbMaxExtentFlat",
+    "vmfs",
+)
+"""The kinds that `create` makes and that are written to afterwards."""
 
-ADAPTERS: Final = ("ide", "buslogic", "lsilogic", "legacyESX")
-"""Values of `ddb.adapterType`. Source: Virtual Disk Format 5.0; qemu adds the last."""
+SUBFORMATS: Final = (*REWRITABLE, "streamOptimized")
+"""The kinds that `create` makes; the last is written once, from start to end."""
 
 GRAIN_SECTORS: Final = 128
 """A grain of 64 KiB. Source: VMware's and qemu's default. Confidence: stated."""
@@ -33,28 +43,9 @@ GTES_PER_GT: Final = 512
 DESCRIPTOR_SECTORS: Final = 20
 """Room for the embedded descriptor. Source: VMware's and qemu's files. Confidence: inferred."""
 
-IDE_CYLINDERS_MAX: Final = 16383
-"""Cylinders that IDE can name. Source: ATA-4. Confidence: stated."""
-
-_TEMPLATE: Final = """\
-# Disk DescriptorFile
-version=1
-encoding="UTF-8"
-CID={cid:08x}
-parentCID=ffffffff
-createType="{subformat}"
-
-# Extent description
-{extent}
-
-# The Disk Data Base
-#DDB
-
-ddb.virtualHWVersion = "4"
-ddb.geometry.cylinders = "{cylinders}"
-ddb.geometry.heads = "{heads}"
-ddb.geometry.sectors = "63"
-ddb.adapterType = "{adapter}"
+SPLIT_SECTORS: Final = 4_192_256
+"""The most that VMware puts into one extent of a split disk, 2047 MiB, so that the file stays below
+2 GiB. Source: descriptors of VMware Workstation. Confidence: inferred.
 """
 
 
@@ -66,12 +57,13 @@ def create(
     subformat: str = "monolithicSparse",
     adapter: str = "ide",
     force: bool = False,
+    level: int = DEFAULT_LEVEL,
     fill: Callable[[BlockDevice], None] | None = None,
+    verify: Callable[[Folder], None] | None = None,
 ) -> None:
     """Make a disk of zeros, or of what `fill` writes; its files appear whole or not at all.
 
-    Of a flat disk the content `NAME-flat.vmdk` appears first and the descriptor last, and without
-    the descriptor there is no disk.
+    Of a disk of several files the descriptor appears last, and without it there is no disk.
 
     Args:
         folder: where.
@@ -80,22 +72,136 @@ def create(
         subformat: one of `SUBFORMATS`.
         adapter: one of `ADAPTERS`.
         force: replace files of these names.
-        fill: is given the disk, to write its content before the files get their names.
+        level: how hard to compress a `streamOptimized` disk, 1 to 9.
+        fill: is given the disk, to write its content before the files get their names. A
+            `streamOptimized` disk is to be written from start to end.
+        verify: is given a folder in which the finished disk lies under its name, before the files
+            are moved to their place; what it raises undoes all.
 
     Raises:
         UsageError: the size, subformat, adapter or name makes no sense.
         DeviceError: the files are there already, or cannot be made.
     """
-    _check_arguments(name, size_bytes, subformat, adapter)
-    if subformat == "monolithicSparse":
-        with folder.new_file(name, force=force) as raw:
-            _finish(new_sparse(raw, name, size_bytes, adapter=adapter), fill)
-        return
-    flat_name = f"{name.removesuffix('.vmdk')}-flat.vmdk"
-    sector_count = -(-size_bytes // SECTOR_BYTES)
-    descriptor = _descriptor(subformat, f'RW {sector_count} FLAT "{flat_name}" 0', adapter)
-    with folder.new_file(name, force=force) as raw, folder.new_file(flat_name, force=force) as flat:
-        _finish(_new_flat(raw, flat, descriptor), fill)
+    _check_arguments(name, size_bytes, subformat, adapter, level)
+    folder.resolve(name)
+    with staged(folder, last=name, force=force) as place:
+        with contextlib.ExitStack() as files:
+            raw = files.enter_context(place.new_file(name))
+            disk = _DISKS[subformat](
+                _Making(place, name, size_bytes, subformat, adapter, level, files), raw
+            )
+            if fill is not None:
+                fill(disk)
+            disk.seal()
+        if verify is not None:
+            verify(place)
+
+
+class _Making:
+    """What the makers of the kinds need to know."""
+
+    def __init__(
+        self,
+        place: Folder,
+        name: str,
+        size_bytes: int,
+        subformat: str,
+        adapter: str,
+        level: int,
+        files: contextlib.ExitStack,
+    ) -> None:
+        self.name = name
+        self.sector_count = -(-size_bytes // SECTOR_BYTES)
+        self.subformat = subformat
+        self.adapter = adapter
+        self.level = level
+        self._place = place
+        self._files = files
+
+    def describe(self, extents: list[str]) -> Descriptor:
+        size_bytes = self.sector_count * SECTOR_BYTES
+        return describe(self.subformat, extents, size_bytes, adapter=self.adapter)
+
+    def part(self, ending: str) -> tuple[str, BlockDevice]:
+        """One more file: its name, with the ending before `.vmdk`, and the file."""
+        name = f"{self.name.removesuffix('.vmdk')}-{ending}.vmdk"
+        return name, self._files.enter_context(self._place.new_file(name))
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """The extents of a split disk: number from 1, and sectors."""
+        for number, first in enumerate(range(0, self.sector_count, SPLIT_SECTORS), 1):
+            yield number, min(SPLIT_SECTORS, self.sector_count - first)
+
+
+def _make_sparse(making: _Making, raw: BlockDevice) -> VmdkDevice:
+    size_bytes = making.sector_count * SECTOR_BYTES
+    return new_sparse(raw, making.name, size_bytes, adapter=making.adapter)
+
+
+def _make_stream(making: _Making, raw: BlockDevice) -> VmdkDevice:
+    descriptor = making.describe([f'RW {making.sector_count} SPARSE "{making.name}"'])
+    header = stream_header(making.sector_count, GRAIN_SECTORS, GTES_PER_GT, DESCRIPTOR_SECTORS)
+    raw.resize(header.overhead_sectors * SECTOR_BYTES)
+    raw.write(0, build_header(header))
+    raw.write(SECTOR_BYTES, descriptor.encode())
+    extent = StreamWriter(raw, header, level=making.level)
+    return VmdkDevice(
+        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
+    )
+
+
+def _make_flat(making: _Making, raw: BlockDevice) -> VmdkDevice:
+    """One flat file: a hosted one, or ESXi's, which has its own word and no offset."""
+    is_esxi = making.subformat == "vmfs"
+    kind, rest = ("VMFS", "") if is_esxi else ("FLAT", " 0")
+    name, file = making.part("flat")
+    line = f'RW {making.sector_count} {kind} "{name}"{rest}'
+    return _described(raw, making.describe([line]), [file])
+
+
+def _make_split_flat(making: _Making, raw: BlockDevice) -> VmdkDevice:
+    lines, files = [], []
+    for number, sector_count in making.pieces():
+        name, file = making.part(f"f{number:03}")
+        lines.append(f'RW {sector_count} FLAT "{name}" 0')
+        files.append(file)
+    return _described(raw, making.describe(lines), files)
+
+
+def _make_split_sparse(making: _Making, raw: BlockDevice) -> VmdkDevice:
+    lines: list[str] = []
+    extents: list[DiskExtent] = []
+    for number, sector_count in making.pieces():
+        name, file = making.part(f"s{number:03}")
+        lines.append(f'RW {sector_count} SPARSE "{name}"')
+        extents.append(new_sparse_extent(file, sector_count))
+    return _with_text(raw, making.describe(lines), extents)
+
+
+_DISKS: Final[dict[str, Callable[[_Making, BlockDevice], VmdkDevice]]] = {
+    "monolithicSparse": _make_sparse,
+    "monolithicFlat": _make_flat,
+    "twoGbMaxExtentSparse": _make_split_sparse,
+    "twoGbMaxExtentFlat": _make_split_flat,
+    "vmfs": _make_flat,
+    "streamOptimized": _make_stream,
+}
+
+
+def _described(raw: BlockDevice, descriptor: Descriptor, files: list[BlockDevice]) -> VmdkDevice:
+    """A disk of flat extents, each with a file."""
+    extents: list[DiskExtent] = []
+    for file, line in zip(files, descriptor.extents, strict=True):
+        file.resize(line.size_bytes)
+        extents.append(FlatExtent(file, line))
+    return _with_text(raw, descriptor, extents)
+
+
+def _with_text(raw: BlockDevice, descriptor: Descriptor, extents: list[DiskExtent]) -> VmdkDevice:
+    text = descriptor.encode()
+    raw.resize(len(text))
+    raw.write(0, text)
+    return VmdkDevice(raw, descriptor, extents, descriptor_offset_bytes=0, writable=True)
 
 
 def new_sparse(
@@ -106,6 +212,8 @@ def new_sparse(
     adapter: str = "ide",
     grain_sectors: int = GRAIN_SECTORS,
     gtes_per_gt: int = GTES_PER_GT,
+    parent: VmdkDevice | None = None,
+    parent_name: str | None = None,
 ) -> VmdkDevice:
     """Lay out an empty sparse disk in an empty file, and open it for writing.
 
@@ -119,25 +227,51 @@ def new_sparse(
         adapter: one of `ADAPTERS`.
         grain_sectors: a power of two, 8 to 2048. VMware reads 128 for certain.
         gtes_per_gt: entries in a grain table, up to 512. VMware reads 512 for certain.
+        parent: the disk that shows through; it belongs to the disk from now on.
+        parent_name: the parent's file name.
     """
     sector_count = -(-size_bytes // SECTOR_BYTES)
-    descriptor = _descriptor("monolithicSparse", f'RW {sector_count} SPARSE "{name}"', adapter)
-    header = _sparse_header(sector_count, grain_sectors, gtes_per_gt)
-    _write_metadata(raw, header, descriptor)
-    extent = SparseExtent(raw, header, writable=True)
+    cid = None if parent is None else parent.descriptor.cid
+    descriptor = describe(
+        "monolithicSparse",
+        [f'RW {sector_count} SPARSE "{name}"'],
+        sector_count * SECTOR_BYTES,
+        adapter=adapter,
+        cid=cid,
+        parent_cid=NO_PARENT_CID if cid is None else cid,
+        parent_name=parent_name,
+    )
+    header = sparse_header(sector_count, grain_sectors, gtes_per_gt, DESCRIPTOR_SECTORS)
+    write_metadata(raw, header)
+    raw.write(SECTOR_BYTES, descriptor.encode())
+    extent = SparseExtent(raw, header, writable=True, below=parent)
     return VmdkDevice(
-        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
+        raw,
+        descriptor,
+        [extent],
+        descriptor_offset_bytes=SECTOR_BYTES,
+        writable=True,
+        parent=parent,
     )
 
 
-def _sparse_header(sector_count: int, grain_sectors: int, gtes_per_gt: int) -> SparseHeader:
-    """The header of a disk laid out as VMware and qemu do."""
+def new_sparse_extent(raw: BlockDevice, sector_count: int) -> SparseExtent:
+    """Lay out an empty extent of a split disk in an empty file, and open it for writing."""
+    header = sparse_header(sector_count, GRAIN_SECTORS, GTES_PER_GT, descriptor_sectors=0)
+    write_metadata(raw, header)
+    return SparseExtent(raw, header, writable=True)
+
+
+def sparse_header(
+    sector_count: int, grain_sectors: int, gtes_per_gt: int, descriptor_sectors: int
+) -> SparseHeader:
+    """The header of an extent laid out as VMware and qemu do."""
     from ipva_formats.vmdk import FLAG_NEWLINES, FLAG_REDUNDANT, NEWLINES
 
     table_count = -(-sector_count // (grain_sectors * gtes_per_gt))
     table_sectors = -(-gtes_per_gt * 4 // SECTOR_BYTES)
     copy_sectors = -(-table_count * 4 // SECTOR_BYTES) + table_count * table_sectors
-    rgd_sector = 1 + DESCRIPTOR_SECTORS
+    rgd_sector = 1 + descriptor_sectors
     gd_sector = rgd_sector + copy_sectors
     overhead = -(-(gd_sector + copy_sectors) // grain_sectors) * grain_sectors
     return SparseHeader(
@@ -145,8 +279,8 @@ def _sparse_header(sector_count: int, grain_sectors: int, gtes_per_gt: int) -> S
         flags=FLAG_NEWLINES | FLAG_REDUNDANT,
         capacity_sectors=sector_count,
         grain_sectors=grain_sectors,
-        descriptor_offset_sectors=1,
-        descriptor_sectors=DESCRIPTOR_SECTORS,
+        descriptor_offset_sectors=1 if descriptor_sectors else 0,
+        descriptor_sectors=descriptor_sectors,
         gtes_per_gt=gtes_per_gt,
         rgd_offset_sectors=rgd_sector,
         gd_offset_sectors=gd_sector,
@@ -157,60 +291,25 @@ def _sparse_header(sector_count: int, grain_sectors: int, gtes_per_gt: int) -> S
     )
 
 
-def _write_metadata(raw: BlockDevice, header: SparseHeader, descriptor: Descriptor) -> None:
-    """Header, descriptor, both directories; the tables are zeros of the new file."""
-    from ipva_formats.vmdk import SPARSE_HEADER
-
+def write_metadata(raw: BlockDevice, header: SparseHeader) -> None:
+    """Header and both directories; the tables are zeros of the new file."""
     raw.resize(header.overhead_sectors * SECTOR_BYTES)
-    fields = {name: getattr(header, name) for name in SparseHeader.__slots__}
-    raw.write(0, SPARSE_HEADER.build(fields))
-    raw.write(SECTOR_BYTES, descriptor.encode())
-    step = header.table_sectors
+    raw.write(0, build_header(header))
     for directory_sector in (header.rgd_offset_sectors, header.gd_offset_sectors):
-        first = directory_sector + -(-header.table_count * 4 // SECTOR_BYTES)
-        tables = array("I", range(first, first + header.table_count * step, step))
-        raw.write(directory_sector * SECTOR_BYTES, bytes_of(tables))
+        raw.write(
+            directory_sector * SECTOR_BYTES, bytes_of(usual_directory(header, directory_sector))
+        )
 
 
-def _new_flat(raw: BlockDevice, flat: BlockDevice, descriptor: Descriptor) -> VmdkDevice:
-    line = descriptor.extents[0]
-    flat.resize(line.size_bytes)
-    text = descriptor.encode()
-    raw.resize(len(text))
-    raw.write(0, text)
-    extents = [FlatExtent(flat, line)]
-    return VmdkDevice(raw, descriptor, extents, descriptor_offset_bytes=0, writable=True)
-
-
-def _finish(disk: VmdkDevice, fill: Callable[[BlockDevice], None] | None) -> None:
-    """Fill and seal a disk whose files somebody else closes."""
-    if fill is not None:
-        fill(disk)
-    disk.seal()
-
-
-def _descriptor(subformat: str, extent: str, adapter: str) -> Descriptor:
-    sector_count = int(extent.split()[1])
-    heads = 16 if adapter == "ide" else 255
-    cylinders = sector_count // (heads * 63)
-    text = _TEMPLATE.format(
-        cid=secrets.randbelow(NO_PARENT_CID - 2) + 1,
-        subformat=subformat,
-        extent=extent,
-        cylinders=min(cylinders, IDE_CYLINDERS_MAX) if adapter == "ide" else cylinders,
-        heads=heads,
-        adapter=adapter,
-    )
-    return Descriptor(text)
-
-
-def _check_arguments(name: str, size_bytes: int, subformat: str, adapter: str) -> None:
+def _check_arguments(name: str, size_bytes: int, subformat: str, adapter: str, level: int) -> None:
     if any("\ud800" <= letter <= "\udfff" for letter in name):
         raise UsageError("the name is not valid UTF-8", where=printable(name))
     if subformat not in SUBFORMATS:
         raise UsageError(f"“{subformat}” disks are not made; choose {' or '.join(SUBFORMATS)}")
     if adapter not in ADAPTERS:
         raise UsageError(f"“{adapter}” is no adapter; choose {', '.join(ADAPTERS)}")
+    if level not in LEVELS:
+        raise UsageError(f"{level} is no level of compression; choose 1 to 9")
     if not 1 <= size_bytes <= CAPACITY_MAX_BYTES:
         raise UsageError(f"a disk of {size_bytes} bytes cannot be; choose 1 byte to 64 TiB")
     if any(c in name for c in '"\r\n\0'):

@@ -17,7 +17,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NO_PARENT_CID: Final = 0xFFFF_FFFF
 """`parentCID` of a disk without a parent. Source: Virtual Disk Format 5.0. Confidence: stated."""
@@ -76,6 +76,15 @@ class ExtentLine:
     def size_bytes(self) -> int:
         """Length of the extent."""
         return self.sector_count * SECTOR_BYTES
+
+    def __str__(self) -> str:
+        """The line as a descriptor has it."""
+        words = [self.access, str(self.sector_count), self.kind]
+        if self.file_name is not None:
+            words.append(f'"{self.file_name}"')
+            if self.kind == "FLAT" or self.offset_sectors or self.rest:
+                words.append(str(self.offset_sectors))
+        return " ".join((*words, *self.rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,39 @@ class Descriptor:
         digits = f"{cid:08x}"[-(stop - start) :]
         return replace(self, text=self.text[:start] + digits + self.text[stop:])
 
+    def with_value(self, key: str, value: str) -> Descriptor:
+        """The same text with another value of a key, in its own line; in a new one at the end.
+
+        Only the value changes, and the quotation marks around it stay.
+        """
+        for start, line in _line_spans(self.text):
+            match = re.match(r"(\s*\ufeff?([^\s=#]+)\s*=\s*)(\"[^\"]*\"?|[^\r\n]*)", line)
+            if match is None or match[2].lower() != key.lower():
+                continue
+            quoted = f'"{value}"' if match[3].startswith('"') else value
+            at = start + match.start(3)
+            text = self.text[:at] + quoted + self.text[start + match.end(3) :]
+            return replace(self, text=text)
+        end = _line_end(self.text)
+        head = self.text if not self.text or self.text.endswith(("\n", "\r")) else self.text + end
+        return replace(self, text=f'{head}{key} = "{value}"{end}')
+
+    def with_extents(self, lines: Sequence[str]) -> Descriptor:
+        """The same text with other extent lines, in the place of the first one."""
+        spans = [
+            (start, start + len(line))
+            for start, line in _line_spans(self.text)
+            if _EXTENT.fullmatch(line.removeprefix("\ufeff").strip())
+        ]
+        if not spans:
+            raise VmdkError("the descriptor has no extent line to be changed")
+        text = self.text
+        for start, stop in reversed(spans[1:]):
+            text = text[:start] + re.sub(r"\A(\r\n|\r|\n)", "", text[stop:])
+        start, stop = spans[0]
+        text = text[:start] + _line_end(self.text).join(lines) + text[stop:]
+        return replace(self, text=text)
+
     def _value(self, key: str) -> str | None:
         for found, value in _assignments(self.text):
             if found.lower() == key.lower():
@@ -191,6 +233,18 @@ def _lines(text: str) -> Iterator[str]:
     """Lines by CR, LF or both, and not by the other ends that `splitlines` knows; stripped."""
     for line in text.removeprefix("\ufeff").replace("\r", "\n").split("\n"):
         yield line.strip()
+
+
+def _line_spans(text: str) -> Iterator[tuple[int, str]]:
+    """Where each line starts, and the line without its end."""
+    for match in re.finditer(r"[^\r\n]+", text):
+        yield match.start(), match[0]
+
+
+def _line_end(text: str) -> str:
+    """How the lines of a text end."""
+    match = re.search(r"\r\n|\r|\n", text)
+    return match[0] if match else "\n"
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str]]:

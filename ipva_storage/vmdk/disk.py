@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ipva_storage.device import Device, byte_view, merge_extents
 from ipva_storage.device import Extent as Run
-from ipva_storage.errors import DeviceError
+from ipva_storage.errors import DeviceError, NoSpaceError
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.descriptor import Descriptor
-    from ipva_storage.vmdk.flat import FlatExtent
-    from ipva_storage.vmdk.sparse import SparseExtent
+    from ipva_storage.vmdk.extent.base import DiskExtent
 
 
 class VmdkDevice(Device):
@@ -35,10 +34,12 @@ class VmdkDevice(Device):
         self,
         raw: BlockDevice,
         descriptor: Descriptor,
-        extents: Sequence[SparseExtent | FlatExtent],
+        extents: Sequence[DiskExtent],
         *,
         descriptor_offset_bytes: int,
+        descriptor_room_bytes: int = 0,
         writable: bool,
+        parent: VmdkDevice | None = None,
     ) -> None:
         """Join extents.
 
@@ -47,16 +48,22 @@ class VmdkDevice(Device):
             descriptor: what it says.
             extents: in the order of the descriptor.
             descriptor_offset_bytes: where in `raw` the descriptor's text starts.
+            descriptor_room_bytes: how long an embedded one may become.
             writable: whether changes are allowed.
+            parent: the disk that shows through, closed with this one.
         """
         self.name = raw.name
         self.descriptor = descriptor
+        self.parent = parent
         self._raw = raw
         self._extents = list(extents)
         self._size_bytes = sum(extent.size_bytes for extent in extents)
         self._descriptor_offset_bytes = descriptor_offset_bytes
+        self._descriptor_room_bytes = descriptor_room_bytes
         self._writable = writable
         self._is_begun = False
+        self.keeps_cid = False
+        """Whether writing leaves the CID alone: while a commit gives it what a child shows."""
 
     @property
     def size_bytes(self) -> int:
@@ -65,14 +72,24 @@ class VmdkDevice(Device):
 
     @property
     def subformat(self) -> str:
-        """The kind, as the descriptor says it: `monolithicSparse`, `monolithicFlat`, `vmfs`."""
+        """The kind, as the descriptor says it, such as `monolithicSparse`."""
         return self.descriptor.create_type or "monolithicSparse"
 
     @property
     def file_size_bytes(self) -> int:
-        """Size of all its files."""
-        files = {id(raw): raw for raw in (self._raw, *(extent.raw for extent in self._extents))}
-        return sum(raw.size_bytes for raw in files.values())
+        """Size of all its files, without those of a parent."""
+        return sum(raw.size_bytes for raw in self.files)
+
+    @property
+    def files(self) -> tuple[BlockDevice, ...]:
+        """Its files, each once, the one with the descriptor first; without those of a parent."""
+        found = [self._raw, *(extent.raw for extent in self._extents if extent.raw is not None)]
+        return tuple({id(raw): raw for raw in found}.values())
+
+    @property
+    def parts(self) -> tuple[DiskExtent, ...]:
+        """The extents as they are in the files, in order."""
+        return tuple(self._extents)
 
     def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
         """Fill the whole buffer."""
@@ -122,6 +139,31 @@ class VmdkDevice(Device):
             for extent in self._extents:
                 extent.close()
             self._raw.close()
+            if self.parent is not None:
+                self.parent.close()
+
+    def fits(self, descriptor: Descriptor) -> bool:
+        """Whether another descriptor has room in the place of this one."""
+        length = len(self.descriptor.encode())
+        return len(descriptor.encode()) <= max(self._descriptor_room_bytes, length)
+
+    def rewrite(self, descriptor: Descriptor) -> None:
+        """Put another descriptor in the place of this one, and make it durable.
+
+        Only the bytes from the first that changes to the last are written.
+
+        Raises:
+            NoSpaceError: it does not fit there.
+        """
+        text, old = descriptor.encode(), self.descriptor.encode()
+        if not self.fits(descriptor):
+            raise NoSpaceError("the new descriptor has no room in its place", where=self.name)
+        start, stop = _differing(text.ljust(len(old), b"\0"), old.ljust(len(text), b"\0"))
+        if start < stop:
+            part = text.ljust(len(old), b"\0")[start:stop]
+            self._raw.write(self._descriptor_offset_bytes + start, part)
+            self._raw.flush()
+        self.descriptor = descriptor
 
     def _begin(self) -> None:
         if self._is_begun:
@@ -130,7 +172,8 @@ class VmdkDevice(Device):
             raise DeviceError("it was opened read-only", where=self.name)
         for extent in self._extents:
             extent.begin()
-        self._change_cid()
+        if not self.keeps_cid:
+            self._change_cid()
         self._is_begun = True
 
     def _change_cid(self) -> None:
@@ -151,7 +194,7 @@ class VmdkDevice(Device):
 
     def _pieces(
         self, offset_bytes: int, length_bytes: int
-    ) -> Iterator[tuple[SparseExtent | FlatExtent, int, int, int]]:
+    ) -> Iterator[tuple[DiskExtent, int, int, int]]:
         """Cut a range at the extents' borders: extent, start in it, start and stop in the range."""
         first = 0
         end = offset_bytes + length_bytes
@@ -165,5 +208,12 @@ class VmdkDevice(Device):
         first = 0
         for extent in self._extents:
             for run in extent.extents():
-                yield Run(first + run.offset_bytes, run.length_bytes, run.is_data)
+                length = min(run.length_bytes, extent.size_bytes - run.offset_bytes)
+                yield Run(first + run.offset_bytes, max(length, 0), run.is_data)
             first += extent.size_bytes
+
+
+def _differing(one: bytes, other: bytes) -> tuple[int, int]:
+    """The first byte in which two texts of one length differ, and the one behind the last."""
+    at = [index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+    return (at[0], at[-1] + 1) if at else (0, 0)

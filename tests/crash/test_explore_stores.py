@@ -14,7 +14,7 @@ from ipva_storage.errors import UsageError
 from ipva_storage.fat.commit import Changes
 from ipva_storage.flash.nor import NorDevice
 from ipva_storage.sim import CrashPoint, Exploration, explore, record, replay, workloads
-from ipva_storage.vmdk.tables import GrainTables
+from ipva_storage.vmdk.extent.tables import GrainTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

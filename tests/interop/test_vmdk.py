@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ipva_storage import vmdk
-from ipva_storage.device import BlockDevice, Folder, RawDevice, copy, read
+from ipva_storage.device import BlockDevice, Folder, MemoryDevice, RawDevice, copy, read
 from ipva_storage.errors import IpvaError, VmdkError
 
 if TYPE_CHECKING:
@@ -29,24 +29,30 @@ SIZE_BYTES = 70 * 1024 * 1024 + 3 * 512
 """Two full grain tables and some, and an end within a grain."""
 
 
-def scatter(disk: BlockDevice) -> None:
-    """Write text and noise here and there, up to the last byte."""
-    rng = random.Random(5)
+def scattered() -> MemoryDevice:
+    """Text and noise here and there, up to the last byte."""
+    disk, rng = MemoryDevice(SIZE_BYTES), random.Random(5)
     for _ in range(30):
         length = rng.choice([100, 4096, 70_000, 300_000])
-        disk.write(rng.randrange(disk.size_bytes - length), rng.randbytes(length))
+        data = rng.randbytes(length) if rng.random() < 0.5 else b"text " * (length // 5)
+        disk.write(rng.randrange(disk.size_bytes - length), data)
     disk.write(disk.size_bytes - 5, b"tail!")
     disk.discard(1 << 20, 3 << 20)
+    return disk
 
 
-def to_raw(image: Path, target: Path) -> bytes:
-    """Convert with our own means; the bytes."""
+def scatter(disk: BlockDevice) -> None:
+    """Write them to a disk, from its start to its end."""
+    copy(scattered(), disk)
+
+
+def to_raw(image: Path, target: Path) -> None:
+    """Convert with our own means."""
     folder = Folder(image.parent)
     with vmdk.open(folder.open(image.name), folder) as disk:
         RawDevice.create(target, disk.size_bytes).close()
         with RawDevice(target, writable=True) as out:
             copy(disk, out)
-    return target.read_bytes()
 
 
 def assert_clean(peer: Peer, image: Path) -> None:
@@ -63,19 +69,18 @@ def test_qemu_reads_ours(tmp_path: Path, peer: Peer, subformat: str, adapter: st
     folder, image = Folder(tmp_path), tmp_path / "ours.vmdk"
     vmdk.create(folder, image.name, SIZE_BYTES, subformat=subformat, adapter=adapter, fill=scatter)
     assert_clean(peer, image)
-    with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
-        disk.write(40 << 20, b"second session" * 5000)
-    assert_clean(peer, image)
-    ours = to_raw(image, tmp_path / "ours.raw")
-    peer("qemu-img", "convert", "-O", "raw", image, tmp_path / "theirs.raw", check=True)
-    assert (tmp_path / "theirs.raw").read_bytes() == ours
+    if subformat in vmdk.REWRITABLE:
+        with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
+            disk.write(40 << 20, b"second session" * 5000)
+        assert_clean(peer, image)
+    to_raw(image, tmp_path / "ours.raw")
     same = peer("qemu-img", "compare", image, "-F", "raw", tmp_path / "ours.raw")
     assert same.returncode == 0, same.stdout
     info = peer("qemu-img", "info", image).stdout
     assert f"virtual size: 70 MiB ({SIZE_BYTES} bytes)" in info
 
 
-@pytest.mark.parametrize("subformat", vmdk.SUBFORMATS)
+@pytest.mark.parametrize("subformat", [kind for kind in vmdk.SUBFORMATS if kind != "vmfs"])
 def test_we_read_qemus(tmp_path: Path, peer: Peer, subformat: str) -> None:
     """What qemu-img writes we read to the byte, find nothing in, and write on; qemu sees it."""
     source, image = tmp_path / "source.raw", tmp_path / "theirs.vmdk"
@@ -83,10 +88,13 @@ def test_we_read_qemus(tmp_path: Path, peer: Peer, subformat: str) -> None:
         scatter(raw)
     options = ["convert", "-O", "vmdk", "-o", f"subformat={subformat}", source, image]
     peer("qemu-img", *options, check=True)
-    assert to_raw(image, tmp_path / "ours.raw") == source.read_bytes()
+    to_raw(image, tmp_path / "ours.raw")
+    assert (tmp_path / "ours.raw").read_bytes() == source.read_bytes()
     folder = Folder(tmp_path)
     with folder.open(image.name) as raw:
         assert list(vmdk.check(raw, folder)) == []
+    if subformat not in vmdk.REWRITABLE:
+        return
     cid = cid_of(folder, image.name)
     with vmdk.open(folder.open(image.name, writable=True), folder, writable=True) as disk:
         disk.write(50 << 20, b"ours" * 100_000)
@@ -135,35 +143,27 @@ def test_real_images_as_qemu_reads_them(shared_images: Path, peer: Peer, tmp_pat
     for name in manifest(shared_images):
         image = shared_images / name
         try:
-            ours = to_raw(image, tmp_path / "ours.raw")
+            to_raw(image, tmp_path / "ours.raw")
         except VmdkError:
             continue
-        finally:
-            (tmp_path / "ours.raw").unlink(missing_ok=True)
         read_names.append(name)
-        peer("qemu-img", "convert", "-O", "raw", image, tmp_path / "theirs.raw", check=True)
-        assert (tmp_path / "theirs.raw").read_bytes() == ours, name
+        same = peer("qemu-img", "compare", image, "-F", "raw", tmp_path / "ours.raw")
+        (tmp_path / "ours.raw").unlink()
+        assert same.returncode == 0, (name, same.stdout)
         with RawDevice(image) as raw:
             assert list(vmdk.check(raw, Folder(image.parent))) == [], name
-    assert read_names == [
+    assert sorted(read_names) == [
+        "vmdk/cot/blank.vmdk",
+        "vmdk/cot/input.vmdk",
+        "vmdk/cot/ubuntu.2.0-disk1.vmdk",
         "vmdk/dfvfs/ext2.vmdk",
+        "vmdk/qemu-iotests/iotest-version3.vmdk",
         "vmdk/vmdk-rs/monolithicSparse.vmdk",
+        "vmdk/vmdk-rs/streamOptimized.vmdk",
+        "vmdk/vmdk-rs/streamOptimizedWithMarkers.vmdk",
+        "vmdk/vmdk-rs/twoGbMaxExtentSparse.vmdk",
         "vmdk/vmdk-rs/vmfs_thick.vmdk",
     ]
-
-
-def test_real_images_of_other_kinds_are_refused(shared_images: Path) -> None:
-    """Each other kind is named, with the way out."""
-    for name, kind in [
-        ("vmdk/vmdk-rs/streamOptimized.vmdk", "streamOptimized"),
-        ("vmdk/vmdk-rs/streamOptimizedWithMarkers.vmdk", "streamOptimized"),
-        ("vmdk/cot/input.vmdk", "streamOptimized"),
-        ("vmdk/qemu-iotests/iotest-version3.vmdk", "streamOptimized"),
-        ("vmdk/vmdk-rs/twoGbMaxExtentSparse.vmdk", "twoGbMaxExtentSparse"),
-    ]:
-        image = shared_images / name
-        with pytest.raises(VmdkError, match=rf"{kind} disks are not read yet.*; convert it"):
-            vmdk.open(RawDevice(image), Folder(image.parent))
 
 
 def test_broken_images_cost_little(shared_images: Path) -> None:

@@ -16,7 +16,7 @@ from ipva_storage.device import MemoryDevice, TraceDevice, read
 from ipva_storage.errors import IpvaError, VmdkError
 from ipva_storage.vmdk.create import new_sparse
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
-from ipva_storage.vmdk.tables import bytes_of, entries_of
+from ipva_storage.vmdk.extent.tables import bytes_of, entries_of
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice

@@ -13,7 +13,7 @@ from ipva_storage.device import Folder, MemoryDevice, read
 from ipva_storage.errors import VmdkError
 from ipva_storage.findings import CATALOGUE
 from ipva_storage.vmdk.create import new_sparse
-from ipva_storage.vmdk.header import read_header
+from ipva_storage.vmdk.extent.header import read_header
 
 if TYPE_CHECKING:
     from ipva_storage.findings import Finding
@@ -39,13 +39,13 @@ def put(raw: MemoryDevice, offset_bytes: int, value: int, length: int = 4) -> No
 
 
 def codes(raw: MemoryDevice) -> list[str]:
-    """What is found, in order."""
-    return [finding.code for finding in vmdk.check(raw)]
+    """What is found, in order; space in no use (VMDK030) is the matter of tests of its own."""
+    return [finding.code for finding in vmdk.check(raw) if finding.code != "VMDK030"]
 
 
 def only(raw: MemoryDevice, code: str) -> Finding:
     """The one finding there is."""
-    (finding,) = vmdk.check(raw)
+    (finding,) = (found for found in vmdk.check(raw) if found.code != "VMDK030")
     assert finding.code == code
     assert finding.where == "disk.vmdk"
     return finding
@@ -388,7 +388,7 @@ def test_many_faults_are_counted() -> None:
     header = read_header(raw)
     first_table = int.from_bytes(read(raw, header.gd_offset_sectors * 512, 4), "little")
     raw.write(first_table * 512, bytes(400))
-    found = list(vmdk.check(raw))
+    found = [one for one in vmdk.check(raw) if one.code != "VMDK030"]
     assert [finding.code for finding in found] == ["VMDK009"] * 21
     assert found[-1].message == "and 80 more like these"
 
@@ -555,8 +555,8 @@ def test_nothing_else_in_the_catalogue() -> None:
         (b"just text", "it is no VMDK file"),
         (b"KDM", "it is no VMDK file"),
         (b"KDMV", "no sparse extent header"),
-        (b"COWD" + bytes(600), "vmfsSparse disks are not read yet"),
-        (bytes.fromhex("bebafeca00000000") + bytes(600), "seSparse disks are not read yet"),
+        (b"COWD" + bytes(600), r"one extent of a disk \(vmfsSparse\)"),
+        (bytes.fromhex("bebafeca00000000") + bytes(600), r"one extent of a disk \(seSparse\)"),
     ],
 )
 def test_other_files(

@@ -9,7 +9,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, read
 from ipva_storage.errors import DeviceError, UsageError
-from ipva_storage.vmdk.create import ADAPTERS
+from ipva_storage.vmdk.describe import ADAPTERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,10 @@ MIB = 1 << 20
 NAMES = {
     "monolithicSparse": ["disk.vmdk"],
     "monolithicFlat": ["disk-flat.vmdk", "disk.vmdk"],
+    "twoGbMaxExtentSparse": ["disk-s001.vmdk", "disk.vmdk"],
+    "twoGbMaxExtentFlat": ["disk-f001.vmdk", "disk.vmdk"],
+    "vmfs": ["disk-flat.vmdk", "disk.vmdk"],
+    "streamOptimized": ["disk.vmdk"],
 }
 
 
@@ -90,7 +94,8 @@ def test_geometry(tmp_path: Path, adapter: str) -> None:
         {"size_bytes": 0},
         {"size_bytes": -1},
         {"size_bytes": 65 << 40},
-        {"subformat": "streamOptimized"},
+        {"subformat": "seSparse"},
+        {"level": 0},
         {"adapter": "nvme"},
         {"name": 'a"b.vmdk'},
         {"name": "a\nRW 1 FLAT.vmdk"},

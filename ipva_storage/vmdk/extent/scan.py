@@ -1,4 +1,4 @@
-"""Runs of grains over a whole disk, with NumPy: what `extents` needs.
+"""Runs of grains over a whole disk, with NumPy.
 
 Whether a grain is there is what the primary table says, and the redundant one where the primary is
 not in the file: by the rules of `tables` the other copy changes where a grain is, and never whether
@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_storage.device import Extent, merge_extents
-from ipva_storage.vmdk.places import Mask, Sectors, TablePlaces, read_places
+from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipva_storage.vmdk.header import SparseHeader
-    from ipva_storage.vmdk.tables import GrainTables
-
-_ENTRY_ZEROED: Final = 1
+    from ipva_storage.vmdk.extent.header import SparseHeader
+    from ipva_storage.vmdk.extent.tables import GrainTables
 
 EXACT_RUNS_MAX: Final = 1 << 17
 """Runs of grains told exactly. Confidence: chosen."""
@@ -34,19 +32,19 @@ COARSE_PARTS: Final = 1 << 16
 """Into how many parts the disk is cut after that. Confidence: chosen."""
 
 
-def grain_extents(header: SparseHeader, tables: GrainTables) -> Iterator[Extent]:
-    """Runs of grains that there are and of those that there are not, over the whole disk.
+def scan_extents(header: SparseHeader, tables: GrainTables, hole_max: int) -> Iterator[Extent]:
+    """Runs of grains with an entry above `hole_max`, and of the others, over the whole disk.
 
     Raises:
         VmdkError: a table is in neither copy.
     """
-    return merge_extents(_extents(header, tables))
+    return merge_extents(_extents(header, _grain_runs(header, tables, hole_max)))
 
 
-def _extents(header: SparseHeader, tables: GrainTables) -> Iterator[Extent]:
+def _extents(header: SparseHeader, parts: Iterator[tuple[Sectors, Sectors]]) -> Iterator[Extent]:
     grain_bytes, end_bytes = header.grain_bytes, header.capacity_bytes
     at = 0
-    for start, stop in _coarsened(header, _grain_runs(header, tables)):
+    for start, stop in _coarsened(header, parts):
         start_bytes = max(at, min(start * grain_bytes, end_bytes))
         stop_bytes = max(at, min(stop * grain_bytes, end_bytes))
         yield Extent(at, start_bytes - at, is_data=False)
@@ -76,21 +74,23 @@ def _joined(starts: Sectors, stops: Sectors) -> tuple[Sectors, Sectors]:
     return starts[np.append(True, is_apart)], stops[np.append(is_apart, True)]
 
 
-def _grain_runs(header: SparseHeader, tables: GrainTables) -> Iterator[tuple[Sectors, Sectors]]:
-    """Runs of grains that there are, as starts and stops, some tables at a time."""
+def _grain_runs(
+    header: SparseHeader, tables: GrainTables, hole_max: int
+) -> Iterator[tuple[Sectors, Sectors]]:
+    """Runs of grains with an entry above `hole_max`, as starts and stops, some tables at a time."""
     places = _effective(header, tables)
     is_pending = np.zeros(header.table_count, bool)
     pending = tables.pending
     is_pending[list(pending)] = True
     exact = np.flatnonzero(is_pending | ~(places.is_blank | places.is_twice))
-    whole = np.flatnonzero(_is_whole(places) & ~is_pending)
+    whole = np.flatnonzero(_is_whole(places, hole_max) & ~is_pending)
     first = 0
     for batch in places.batches(exact):
         last = int(batch[-1])
-        is_data = places.tables(batch) > _ENTRY_ZEROED
+        is_data = places.tables(batch) > hole_max
         for row in np.flatnonzero(is_pending[batch]).tolist():
             entries = tables.table(int(batch[row]))
-            is_data[row] = np.frombuffer(entries, np.uint32) > _ENTRY_ZEROED
+            is_data[row] = np.frombuffer(entries, np.uint32) > hole_max
         between = whole[np.searchsorted(whole, first) : np.searchsorted(whole, last)]
         yield _runs(header.gtes_per_gt, batch, is_data, between)
         first = last
@@ -116,7 +116,7 @@ def _effective(header: SparseHeader, tables: GrainTables) -> TablePlaces:
     return found
 
 
-def _is_whole(places: TablePlaces) -> Mask:
+def _is_whole(places: TablePlaces, hole_max: int) -> Mask:
     """Which tables that are named again have a grain."""
     again = np.flatnonzero(places.is_twice & ~places.is_blank)
     found = np.zeros(len(places.places), bool)
@@ -131,7 +131,7 @@ def _is_whole(places: TablePlaces) -> Mask:
     )
     has_grain = np.zeros(len(firsts), bool)
     for batch in unique.batches(np.arange(len(sectors))):
-        has_grain[batch] = (unique.tables(batch) > _ENTRY_ZEROED).any(axis=1)
+        has_grain[batch] = (unique.tables(batch) > hole_max).any(axis=1)
     found[again] = has_grain[which]
     return found
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 Sectors = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

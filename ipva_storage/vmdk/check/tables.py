@@ -15,13 +15,13 @@ import numpy as np
 from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.places import Mask, Sectors, TablePlaces, read_places
+from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 SECTOR_MAX: Final = 1 << 32
 """Sectors that an entry can name. Confidence: stated."""
@@ -37,26 +37,29 @@ def check_tables(raw: BlockDevice, header: SparseHeader) -> Iterator[Finding]:
         raw: the file.
         header: its header, without `header_problems`.
     """
-    primary = _Copy.read(raw, header, header.gd_offset_sectors, "")
+    primary = Copy.read(raw, header, header.gd_offset_sectors, "")
     if primary is None:
-        yield _directory_lost("VMDK005", header, header.gd_offset_sectors, 56)
+        yield directory_lost("VMDK005", header, header.gd_offset_sectors, 56)
     redundant = None
     if header.has_redundant:
-        redundant = _Copy.read(raw, header, header.rgd_offset_sectors, "redundant ")
+        redundant = Copy.read(raw, header, header.rgd_offset_sectors, "redundant ")
         if redundant is None:
-            yield _directory_lost("VMDK006", header, header.rgd_offset_sectors, 48)
+            yield directory_lost("VMDK006", header, header.rgd_offset_sectors, 48)
     copies = [copy for copy in (primary, redundant) if copy is not None]
-    named = _Named()
-    yield from _check_places(copies, named)
+    named = Named()
+    yield from check_places(copies, named)
     grains = _Grains(raw, header, named)
     if copies:
         is_read = np.any([~(copy.at.is_blank | copy.at.is_twice) for copy in copies], axis=0)
         for batch in copies[0].at.batches(np.flatnonzero(is_read)):
             yield from _check_batch(copies, batch, grains)
     yield from named.rest()
+    is_blank = bool(copies) and not any(copy.at.places.any() for copy in copies)
+    yield from grains.check_space(is_blank=is_blank)
 
 
-def _directory_lost(code: str, header: SparseHeader, sector: int, offset_bytes: int) -> Finding:
+def directory_lost(code: str, header: SparseHeader, sector: int, offset_bytes: int) -> Finding:
+    """The finding for a directory that is outside the file."""
     other = "; reading uses the redundant one" if code == "VMDK005" and header.has_redundant else ""
     return Finding(
         code,
@@ -66,7 +69,7 @@ def _directory_lost(code: str, header: SparseHeader, sector: int, offset_bytes: 
     )
 
 
-class _Named:
+class Named:
     """Names the first faults of each code, and counts the others."""
 
     def __init__(self) -> None:
@@ -80,6 +83,10 @@ class _Named:
         self._counts[key] = before + len(found)
         return [int(index) for index in found[: max(0, NAMED_MAX - before)]]
 
+    def is_next(self, code: str, structure: str) -> bool:
+        """Count one fault more; whether it is to be named."""
+        return bool(self.pick(code, structure, np.ones(1, bool)))
+
     def rest(self) -> Iterator[Finding]:
         """One finding for each code with faults that were not named."""
         for (code, structure), count in self._counts.items():
@@ -88,7 +95,7 @@ class _Named:
 
 
 @dataclass(frozen=True)
-class _Copy:
+class Copy:
     """One grain directory, and access to its tables."""
 
     offset_sectors: int
@@ -99,7 +106,7 @@ class _Copy:
     @classmethod
     def read(
         cls, raw: BlockDevice, header: SparseHeader, offset_sectors: int, word: str
-    ) -> _Copy | None:
+    ) -> Copy | None:
         """The directory at a sector, or None where it leaves the file."""
         places = read_places(raw, header, offset_sectors)
         return (
@@ -109,7 +116,7 @@ class _Copy:
         )
 
 
-def _check_places(copies: list[_Copy], named: _Named) -> Iterator[Finding]:
+def check_places(copies: list[Copy], named: Named) -> Iterator[Finding]:
     """Tables outside the file, or on top of each other."""
     is_absent = np.all([copy.at.places == 0 for copy in copies], axis=0)
     for copy in copies:
@@ -126,7 +133,7 @@ def _check_places(copies: list[_Copy], named: _Named) -> Iterator[Finding]:
             yield Finding("VMDK020", structure, message, offset_bytes=at + 4 * index)
 
 
-def _check_batch(copies: list[_Copy], batch: Sectors, grains: _Grains) -> Iterator[Finding]:
+def _check_batch(copies: list[Copy], batch: Sectors, grains: _Grains) -> Iterator[Finding]:
     """The entries of some tables: the copies against each other, and where they point."""
     first, *others = (copy.at for copy in copies)
     found = [copy.at.tables(batch) for copy in copies]
@@ -148,7 +155,7 @@ def _check_batch(copies: list[_Copy], batch: Sectors, grains: _Grains) -> Iterat
 class _Grains:
     """Checks where entries point, and remembers which grains of the file are in use."""
 
-    def __init__(self, raw: BlockDevice, header: SparseHeader, named: _Named) -> None:
+    def __init__(self, raw: BlockDevice, header: SparseHeader, named: Named) -> None:
         self._header = header
         self._named = named
         self._size_bytes = raw.size_bytes
@@ -208,6 +215,24 @@ class _Grains:
                 message = f"grain {grains[at]} at sector {sectors[at]} {what}"
                 offset_bytes = int(places[table]) * SECTOR_BYTES + 4 * entry
                 yield Finding(code, "grain table", message, offset_bytes=offset_bytes)
+
+    def check_space(self, *, is_blank: bool) -> Iterator[Finding]:
+        """Room behind the metadata that no entry names; after all tables were checked.
+
+        Args:
+            is_blank: whether the directories name no table at all.
+        """
+        header = self._header
+        first = (header.overhead_sectors - self._phase) // header.grain_sectors
+        last = (self._end_sector - self._phase) // header.grain_sectors
+        count = last - first - int(np.bitwise_count(self._used).sum())
+        if count > 0:
+            message = f"{count * header.grain_bytes} bytes ({count} grains) belong to nothing"
+            yield Finding("VMDK030", "grains", message)
+            if is_blank:
+                at = header.gd_offset_sectors * SECTOR_BYTES
+                message = "it names no table, and there are grains"
+                yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
 
     def _shared(self, sectors: Sectors, is_sound: Mask, is_unaligned: Mask) -> Mask:
         """Which grains take space that an earlier one took; then they count as taken as well."""

@@ -2,14 +2,17 @@
 
 Invariants:
 
-1. An entry goes from unallocated to allocated and stays so. Nothing else ever changes in a table.
+1. An entry goes from unallocated to allocated; or it comes to name another place, or none, while
+   what it names and what it named read the same, and stay so until the change is durable in both
+   copies (`reassign`). Nothing else ever changes in a table.
 2. A new entry is kept in memory until `flush`. That makes the grain's data durable, then writes the
    redundant tables and makes them durable, then the primary ones. So an entry on the medium never
    precedes its data, whatever order the host writes its cache in, and of the two copies at most
    one is torn. (Written through, each write call would cost two barriers for the same promise.)
 3. Where the copies differ after an unclean shutdown: an entry that the primary does not have counts
    as unallocated (its data was not flushed); one that it has is taken from the redundant table,
-   which was durable before the primary was touched. By 1 and 2 this is right for every tear.
+   which was durable before the primary was touched, where that has one. By 1 and 2 this is right
+   for every tear.
 4. No entry handed out points outside the file, or a table into the header.
 """
 
@@ -26,10 +29,10 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.header import SparseHeader
+    from ipva_storage.vmdk.extent.header import SparseHeader
 
 ENTRY_UNALLOCATED: Final = 0
 ENTRY_ZEROED: Final = 1
@@ -68,6 +71,13 @@ def read_directory(
     if offset_sectors == 0 or offset_bytes + length_bytes > raw.size_bytes:
         return None
     return entries_of(read(raw, offset_bytes, length_bytes))
+
+
+def usual_directory(header: SparseHeader, directory_sector: int) -> array[int]:
+    """A directory whose tables follow it at once, as in every file that VMware and qemu make."""
+    step = header.table_sectors
+    first = directory_sector + header.directory_sectors
+    return array("I", range(first, first + header.table_count * step, step))
 
 
 def _is_one_run(directory: array[int], step: int) -> bool:
@@ -111,29 +121,38 @@ class GrainTables:
         return self._raw
 
     @property
+    def is_writable(self) -> bool:
+        """Whether tables may be changed; then one with entries that cannot be is refused."""
+        return self._writable
+
+    @property
     def pending(self) -> frozenset[int]:
         """Tables that are newer in memory than in the file."""
         return frozenset(self._pending)
 
     def is_empty(self, index: int) -> bool:
-        """Whether a table has no grain at all."""
+        """Whether a table has no entry at all."""
         is_named = any(d is not None and d[index] for d in (self._primary, self._redundant))
-        return not is_named or max(self.table(index)) <= ENTRY_ZEROED
+        return not is_named or not any(self.table(index))
 
-    def entry(self, grain: int) -> int:
-        """Sector where a grain starts; 0 or 1 where it is nowhere.
+    def check_run(self, grain: int, grain_count: int, entry: int) -> None:
+        """Refuse grains that follow each other from `entry` on, where they cannot be.
 
         Raises:
             VmdkError: the table says something that cannot be, and so does the redundant one.
         """
+        if entry <= ENTRY_ZEROED:
+            return
         index, at = divmod(grain, self._header.gtes_per_gt)
-        entry = self.table(index)[at]
-        if entry > ENTRY_ZEROED and not self._is_inside(entry, index):
+        step = self._header.grain_sectors
+        inside = (self._end_sectors(index) - 1 - entry) // step + 1  # grains that start in the file
+        if entry < self._first_sector or inside < grain_count:
+            bad = 0 if entry < self._first_sector else max(inside, 0)
             raise self._error(
-                f"grain {grain} is said to be at sector {entry}, which is not in its data",
-                self._entry_offset_bytes(index, at),
+                f"grain {grain + bad} is said to be at sector {entry + bad * step}, "
+                "which is not in its data",
+                self._entry_offset_bytes(index, at + bad),
             )
-        return entry
 
     def table(self, index: int) -> array[int]:
         """A grain table as it counts, pending entries included. Do not change it.
@@ -154,14 +173,33 @@ class GrainTables:
         Raises:
             VmdkError: a table to be changed is not where writing is safe.
         """
-        gtes = self._header.gtes_per_gt
-        for sector in sectors:
-            index, at = divmod(grain, gtes)
-            self.table(index)[at] = sector
+        gtes, done = self._header.gtes_per_gt, 0
+        while done < len(sectors):
+            index, at = divmod(grain + done, gtes)
+            part = sectors[done : done + gtes - at]
+            self.table(index)[at : at + len(part)] = array("I", part)
             self._pending.add(index)
-            grain += 1
+            done += len(part)
         if len(self._pending) > PENDING_MAX_TABLES:
             self.flush()
+
+    def reassign(self, places: Mapping[int, int]) -> None:
+        """Let grains be elsewhere, or nowhere (0), and make that durable in both copies.
+
+        Both places of each grain must be durable and read the same until this returns (invariant
+        1); afterwards nothing names the old ones.
+
+        Args:
+            places: the new sector of each grain.
+
+        Raises:
+            VmdkError: a table to be changed is not where writing is safe.
+        """
+        for grain, sector in places.items():
+            index, at = divmod(grain, self._header.gtes_per_gt)
+            self.table(index)[at] = sector
+            self._pending.add(index)
+        self.flush()
 
     def check_assignable(self, grain: int) -> None:
         """Refuse where the grain's table is missing.
@@ -176,7 +214,7 @@ class GrainTables:
     def heal(self) -> None:
         """After an unclean shutdown, bring both copies to what counts. Reads every table in use."""
         if self._is_unclean:
-            from ipva_storage.vmdk.places import tables_to_heal
+            from ipva_storage.vmdk.extent.places import tables_to_heal
 
             for index in tables_to_heal(self._raw, self._header):
                 self.table(index)
@@ -285,9 +323,6 @@ class GrainTables:
 
     def _is_grain(self, entry: int) -> bool:
         return self._first_sector <= entry < self._opened_sectors
-
-    def _is_inside(self, entry: int, index: int) -> bool:
-        return self._first_sector <= entry < self._end_sectors(index)
 
     def _end_sectors(self, index: int) -> int:
         """End of the file for a table: for one not seen yet, as it was before we lengthened it."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SPARSE_MAGIC: Final = b"KDMV"
 """The same as in `ipva_formats.vmdk`, here so that a look at four bytes costs no import."""
 
+GD_AT_END: Final = 0xFFFF_FFFF_FFFF_FFFF
+"""The same as in `ipva_formats.vmdk`: the footer says where the directory is."""
+
 GRAIN_SECTORS_RANGE: Final = range(8, 2049)
 """Sectors in a grain: powers of two in this range.
 
@@ -84,19 +87,40 @@ class SparseHeader:
         return -(-self.gtes_per_gt * 4 // SECTOR_BYTES)
 
     @property
+    def directory_sectors(self) -> int:
+        """Sectors that a grain directory takes."""
+        return -(-self.table_count * 4 // SECTOR_BYTES)
+
+    @property
+    def descriptor_end_sectors(self) -> int:
+        """Where the room of the embedded descriptor ends."""
+        return self.descriptor_offset_sectors + self.descriptor_sectors
+
+    @property
+    def metadata_sectors(self) -> int:
+        """Where the directories begin, or the data where they are elsewhere."""
+        starts = [self.overhead_sectors, self.rgd_offset_sectors, self.gd_offset_sectors]
+        return min(start for start in starts if start)
+
+    @property
     def has_redundant(self) -> bool:
         """Whether a second grain directory is said to exist."""
         return bool(self.flags & 2) and self.rgd_offset_sectors != 0
 
     @property
     def is_compressed(self) -> bool:
-        """Whether grains are compressed or the directory is at the end: a stream-optimized file."""
-        return bool(self.flags >> 16 & 3) or self.compress_algorithm != 0 or self.is_gd_at_end
+        """Whether grains are compressed: a stream-optimized file."""
+        return bool(self.flags & 1 << 16)
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether each compressed grain has a marker in front of it."""
+        return bool(self.flags & 1 << 17)
 
     @property
     def is_gd_at_end(self) -> bool:
         """Whether the grain directory is said by the footer."""
-        return self.gd_offset_sectors == 0xFFFF_FFFF_FFFF_FFFF
+        return self.gd_offset_sectors == GD_AT_END
 
 
 def read_header(raw: BlockDevice) -> SparseHeader:
@@ -105,14 +129,34 @@ def read_header(raw: BlockDevice) -> SparseHeader:
     Raises:
         VmdkError: there is no such header.
     """
+    if raw.size_bytes < SECTOR_BYTES or read(raw, 0, 4) != SPARSE_MAGIC:
+        raise VmdkError("there is no sparse extent header", where=raw.name, offset_bytes=0)
+    return parse_header(read(raw, 0, SECTOR_BYTES))
+
+
+def parse_header(data: bytes) -> SparseHeader:
+    """The fields of a header or footer, out of a sector.
+
+    Raises:
+        VmdkError: it does not start with `SPARSE_MAGIC`.
+    """
     from ipva_formats.vmdk import SPARSE_HEADER
 
-    size_bytes = SPARSE_HEADER.sizeof()
-    if raw.size_bytes < size_bytes or read(raw, 0, 4) != SPARSE_MAGIC:
-        raise VmdkError("there is no sparse extent header", where=raw.name, offset_bytes=0)
-    fields = SPARSE_HEADER.parse(read(raw, 0, size_bytes))
+    if data[:4] != SPARSE_MAGIC:
+        raise VmdkError("there is no sparse extent header")
+    fields = SPARSE_HEADER.parse(data)
     names = [field.name for field in dataclasses.fields(SparseHeader)]
     return SparseHeader(**{name: fields[name] for name in names})
+
+
+def build_header(header: SparseHeader) -> bytes:
+    """The sector that holds these fields."""
+    from ipva_formats.vmdk import SPARSE_HEADER
+
+    built: bytes = SPARSE_HEADER.build(
+        {name: getattr(header, name) for name in SparseHeader.__slots__}
+    )
+    return built
 
 
 def header_problems(header: SparseHeader, file_size_bytes: int) -> Iterator[tuple[int, str]]:
@@ -122,6 +166,8 @@ def header_problems(header: SparseHeader, file_size_bytes: int) -> Iterator[tupl
     """
     if not 1 <= header.version <= 3:
         yield 4, f"version {header.version} is unknown"
+    if header.compress_algorithm != header.is_compressed:
+        yield 77, f"flags {header.flags:#x} and compression {header.compress_algorithm} disagree"
     grain = header.grain_sectors
     if grain not in GRAIN_SECTORS_RANGE or grain & (grain - 1):
         yield 20, f"a grain of {grain} sectors is none (a power of two from 8 to 2048)"

@@ -8,6 +8,7 @@ from ipva_storage.device import SliceDevice
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk.descriptor import shown
+from ipva_storage.vmdk.extent.base import DiskExtent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def shared_bytes(lines: Sequence[ExtentLine], descriptor_name: str) -> Iterator[
         ends[name] = max(ends.get(name, 0), line.offset_sectors + line.sector_count)
 
 
-class FlatExtent(SliceDevice):
+class FlatExtent(SliceDevice, DiskExtent):
     """The part of `raw` that an extent line names. Closing it closes the file."""
 
     def __init__(self, raw: BlockDevice, line: ExtentLine) -> None:
@@ -63,7 +64,9 @@ class FlatExtent(SliceDevice):
                 remedy="the file was cut; copy it again or restore it from a backup",
             )
         super().__init__(raw, offset_bytes, line.size_bytes)
-        self.raw = raw
+        self.raw: BlockDevice = raw
+        self.end_bytes = offset_bytes + line.size_bytes
+        """Where it ends in the file."""
         self._is_writable = line.access == "RW"
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
@@ -79,16 +82,6 @@ class FlatExtent(SliceDevice):
         """Zero a range, giving its space back to the host."""
         self._check_access()
         super().discard(offset_bytes, length_bytes)
-
-    def begin(self) -> None:
-        """Nothing to mark: a flat extent has no header."""
-
-    def seal(self) -> None:
-        """Nothing to mark."""
-
-    def close(self) -> None:
-        """Close the file."""
-        self.raw.close()
 
     def _check_access(self) -> None:
         if not self._is_writable:

@@ -1,0 +1,1 @@
+"""The parts of a disk: one module a kind of extent, each a device of its own."""

@@ -1,0 +1,207 @@
+"""Snapshots: a child over a disk, and giving a child's changes back to the disk below it.
+
+Order of a commit, so that the child reads the same at every write, and nothing is lost:
+
+1. Everything that the child holds is written to the parent, and made durable. The child hides it
+   meanwhile, and the parent keeps its CID, so that the child still fits.
+2. The parent gets the child's CID, in one write: it holds what the child holds. From here on the
+   parent can stand alone; the child is recognised by its own CID (see `chain`).
+3. The child's `parentCID` becomes that CID as well.
+4. The child's grains go, because each equals what is below it (`compact`); or the child goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ipva_storage.device.copy import CHUNK_BYTES
+from ipva_storage.errors import UsageError, VmdkError
+from ipva_storage.progress import silent
+from ipva_storage.vmdk import access, chain
+from ipva_storage.vmdk.compact import compact
+from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.describe import ADAPTERS
+from ipva_storage.vmdk.descriptor import Descriptor, shown
+from ipva_storage.vmdk.extent.sparse import SparseExtent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.device import Folder
+    from ipva_storage.progress import Progress
+    from ipva_storage.vmdk.disk import VmdkDevice
+
+
+class Committed(NamedTuple):
+    """What a commit did, or would do."""
+
+    parent: str
+    """The file that holds the changes now."""
+    written_bytes: int
+    """How much of the child went into it."""
+
+
+def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> None:
+    """Take a snapshot: make an empty child over a disk, which holds all changes from now on.
+
+    The disk itself must not be written to any more; give the virtual machine the child.
+
+    Args:
+        folder: where the disk is, and the child is to be.
+        name: the disk's file.
+        child: the child's file, with `.vmdk`.
+        force: replace a file of that name.
+
+    Raises:
+        VmdkError: the disk is damaged, or has no content identifier.
+        DeviceError: the child's file is there already, or cannot be made.
+    """
+    if child == name:
+        raise UsageError("the child needs a name of its own", where=name)
+    with folder.new_file(child, force=force) as raw:
+        parent = access.open(folder.open(name), folder)
+        if parent.descriptor.cid is None:
+            parent.close()
+            raise VmdkError(
+                "it has no content identifier, by which a child could recognise it",
+                where=parent.name,
+                remedy="mend that first: ipva disk repair",
+            )
+        adapter = parent.descriptor.ddb.get("adapterType", "ide")
+        disk = new_sparse(
+            raw,
+            child,
+            parent.size_bytes,
+            adapter=adapter if adapter in ADAPTERS else "ide",
+            parent=parent,
+            parent_name=name,
+        )
+        disk.seal()
+        parent.close()
+
+
+def commit(
+    folder: Folder,
+    name: str,
+    *,
+    remove: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Committed:
+    """Give a child's changes to the disk below it; the child stays, empty, and reads the same.
+
+    Args:
+        folder: where the child is.
+        name: the child's file.
+        remove: delete the child's files afterwards.
+        force: go on although other children were taken over the same disk, which then fit no more.
+        dry_run: find out how much is to be written, and change nothing.
+        progress: told how far it is.
+
+    Raises:
+        VmdkError: it is no child, its parent is missing, was changed or is of a kind that is not
+            written to, or another child needs the parent as it is.
+        DeviceError: a file cannot be read or written.
+    """
+    with access.open(folder.open(name, writable=not dry_run), folder) as child:
+        place, parent_name = _parent_of(folder, child)
+        runs = list(_own_runs(child))
+        done = Committed(parent_name, sum(length for _, length in runs))
+        _refuse(place, parent_name, name, child, force=force)
+        if remove:
+            _refuse_needed(folder, name, child)
+        if dry_run:
+            return done
+        raw = place.open(parent_name, writable=True)
+        with access.open(raw, place, writable=True) as parent:
+            parent.keeps_cid = True
+            _write(child, parent, runs, progress)
+            parent.rewrite(parent.descriptor.with_cid(child.descriptor.cid or 0))
+        files = [access.own_name(file) for file in child.files]
+        is_sparse = all(isinstance(extent, SparseExtent) for extent in child.parts)
+        cid, text = child.descriptor.cid, child.descriptor
+    if remove:
+        for file in reversed(files):
+            folder.remove(file)
+        return done
+    _adopt(folder, name, text.with_value("parentCID", f"{cid:08x}"))
+    if is_sparse:
+        compact(folder, name, progress=progress)
+    return done
+
+
+def _parent_of(folder: Folder, child: VmdkDevice) -> tuple[Folder, str]:
+    if child.parent is None:
+        raise VmdkError(
+            "it is no snapshot's child, so there is nothing to commit it to", where=child.name
+        )
+    return chain.find_parent(folder, child.descriptor, child.name)
+
+
+def _refuse(place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool) -> None:
+    parent = child.parent
+    assert parent is not None
+    if child.descriptor.cid is None or parent.descriptor.cid is None:
+        raise VmdkError(
+            "it or its parent has no content identifier",
+            where=child.name,
+            remedy="mend that first: ipva disk repair",
+        )
+    if child.size_bytes > parent.size_bytes:
+        raise VmdkError(
+            f"it has {child.size_bytes} bytes, and its parent “{shown(parent_name)}” only "
+            f"{parent.size_bytes}",
+            where=child.name,
+            remedy="make one disk of both instead: ipva disk convert",
+        )
+    for other in chain.children(place, parent_name, parent.descriptor):
+        if other != name and not force:
+            raise VmdkError(
+                f"“{shown(other)}” was taken over the same disk, and would fit no more",
+                where=child.name,
+                remedy="commit or remove that first, or use --force if it is not needed",
+            )
+
+
+def _refuse_needed(folder: Folder, name: str, child: VmdkDevice) -> None:
+    for other in chain.children(folder, name, child.descriptor):
+        raise VmdkError(
+            f"“{shown(other)}” was taken over it, and needs it",
+            where=child.name,
+            remedy="commit that first, or let this one stay",
+        )
+
+
+def _own_runs(child: VmdkDevice) -> Iterator[tuple[int, int]]:
+    """What a child holds itself: offset and length."""
+    first = 0
+    for extent in child.parts:
+        for run in extent.own_extents():
+            length = min(run.length_bytes, extent.size_bytes - run.offset_bytes)
+            if run.is_data and length > 0:
+                yield first + run.offset_bytes, length
+        first += extent.size_bytes
+
+
+def _write(
+    child: VmdkDevice, parent: VmdkDevice, runs: list[tuple[int, int]], progress: Progress
+) -> None:
+    buffer = bytearray(CHUNK_BYTES)
+    for offset_bytes, length_bytes in runs:
+        for at in range(0, length_bytes, CHUNK_BYTES):
+            view = memoryview(buffer)[: min(CHUNK_BYTES, length_bytes - at)]
+            child.read_into(offset_bytes + at, view)
+            parent.write(offset_bytes + at, view)
+            progress(offset_bytes + at, child.size_bytes)
+    parent.seal()
+    progress(child.size_bytes, child.size_bytes)
+
+
+def _adopt(folder: Folder, name: str, text: Descriptor) -> None:
+    """Let the child's descriptor name the parent's new content."""
+    with access.open(folder.open(name, writable=True), folder) as child:
+        if child.fits(text):
+            child.rewrite(text)
+            return
+    folder.replace(name, text.encode())
