@@ -50,7 +50,7 @@ def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names
     if appliance.vmx.disk_file(role.node) is None:
         repair = f'add a line like this to {names.vmx}: {node} = "{role.file_name}"'
     elif isinstance(error, NoDiskError) and error.remedy is not None:
-        repair = f"{error.remedy}, and see that {names.vmx} names it: {node}"
+        repair = f"{error.remedy}; put that beside {names.vmx}, and name it there: {node}"
     elif isinstance(error, NoDiskError):
         repair = f"name the {role} disk's own file in {names.vmx}: {node}"
     else:
