@@ -23,7 +23,7 @@ def identify(device: BlockDevice) -> bool:
     """Whether a device holds a flash directory of ours, by the headers of its segments.
 
     A disk of zeros does not, though it opens as an empty directory. The headers of all segments
-    are looked at, in holes too: that is sooner done than asking a VMDK for its holes.
+    are looked at, in holes too: a large VMDK would read all its tables to say where those are.
     """
     size_bytes = min(device.size_bytes, PHYSICAL_SEGMENTS * SEGMENT_BYTES)
     for at in range(0, size_bytes - SEGMENT_BYTES + 1, SEGMENT_BYTES):

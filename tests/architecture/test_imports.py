@@ -16,7 +16,7 @@ import pytest
 import ipva_storage
 from ipva_storage import dump, fat, vmdk
 from ipva_storage.device import BlockDevice, Folder, RawDevice, SliceDevice
-from ipva_storage.units import MIB
+from ipva_storage.units import GIB, MIB
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -109,7 +109,7 @@ def test_info_of_a_disk_needs_no_numpy(tmp_path: Path) -> None:
     """
     disks = [str(path) for path in _every_sort_of_disk(tmp_path)]
     words = [["disk", "info", disk] for disk in disks]
-    words += [["info", disk] for disk in disks if "unknown.img" not in disk]
+    words += [["info", disk] for disk in disks if not disk.endswith("unknown.img")]
     assert len(words) > 20
     assert _imported(INFO.format(words=words), "numpy") == []
 
@@ -124,6 +124,7 @@ def _every_sort_of_disk(folder: Path) -> Iterator[Path]:
         "blank": (100 * MIB, lambda _: None),
         "dump": (MIB, _write_dump),
         "unknown": (3 * MIB, lambda disk: disk.write(MIB, b"something else")),
+        "large-unknown": (64 * GIB, lambda disk: disk.write(40 * GIB, b"something else")),
     }
     for name, (size_bytes, fill) in contents.items():
         vmdk.create(Folder(folder), f"{name}.vmdk", size_bytes, fill=fill)
