@@ -42,7 +42,7 @@ def check_sparse(
         yield Finding("VMDK014", "header", "it was not closed after writing", offset_bytes=72)
     if problems:
         return
-    for offset_bytes, oddity in (*header_oddities(raw, header), *_footer_oddities(raw, header)):
+    for offset_bytes, oddity in (*header_oddities(raw, header), *footer_oddities(raw, header)):
         yield Finding("VMDK034", "header", oddity, offset_bytes=offset_bytes)
     if header.is_compressed:
         from ipva_storage.vmdk.check.stream import check_stream
@@ -64,6 +64,8 @@ def header_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[in
         yield 8, "the flag and the place of the redundant directory disagree"
     if header.gtes_per_gt & (header.gtes_per_gt - 1):
         yield 44, f"{header.gtes_per_gt} entries in a grain table are no power of two"
+    if header.overhead_sectors < max(header.descriptor_end_sectors, 1):
+        yield 64, f"{header.overhead_sectors} sectors of metadata do not hold its descriptor"
     if header.overhead_sectors % header.grain_sectors:
         yield 64, f"{header.overhead_sectors} sectors of metadata are no whole grains"
     if header.is_compressed != header.has_markers:
@@ -119,7 +121,7 @@ def _word(raw: BlockDevice, offset_bytes: int) -> int:
     return int.from_bytes(read(raw, offset_bytes, 4), "little")
 
 
-def _footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
+def footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
     """The footer repeats the header, but for the place of the directory."""
     at = raw.size_bytes - FOOTER_OFFSET_BYTES
     if not header.is_compressed or at < SECTOR_BYTES:

@@ -68,15 +68,21 @@ class Draft:
         self.steps.append(Step(name))
         return self.steps[-1]
 
-    def write(self, step: Step, offset_bytes: int, data: ReadableBuffer) -> None:
-        """Change bytes of a step's file; what is as it should be already is left alone."""
+    def write(self, step: Step, offset_bytes: int, data: ReadableBuffer) -> bool:
+        """Change bytes of a step's file; what is as it should be already is left alone.
+
+        Returns:
+            Whether anything changed.
+        """
         device, wanted = self.device(step.name), bytes(data)
         end_bytes = offset_bytes + len(wanted)
         if end_bytes > device.size_bytes:
             self.resize(step, end_bytes)
-        if read(device, offset_bytes, len(wanted)) != wanted:
-            device.write(offset_bytes, wanted)
-            step.writes.append(Write(offset_bytes, wanted))
+        if read(device, offset_bytes, len(wanted)) == wanted:
+            return False
+        device.write(offset_bytes, wanted)
+        step.writes.append(Write(offset_bytes, wanted))
+        return True
 
     def resize(self, step: Step, size_bytes: int) -> None:
         """Change the length of a step's file."""

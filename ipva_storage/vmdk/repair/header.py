@@ -16,7 +16,7 @@ from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.access import read_embedded
-from ipva_storage.vmdk.check.sparse import header_oddities
+from ipva_storage.vmdk.check.sparse import footer_oddities, header_oddities
 from ipva_storage.vmdk.codec import inflate
 from ipva_storage.vmdk.create import (
     DESCRIPTOR_SECTORS,
@@ -34,11 +34,11 @@ from ipva_storage.vmdk.extent.header import (
 from ipva_storage.vmdk.extent.markers import Kind, walk
 from ipva_storage.vmdk.extent.pack import stream_header
 from ipva_storage.vmdk.extent.places import read_places
-from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, GRAIN_MARKER
 from ipva_storage.vmdk.extent.tables import usual_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.places import Sectors
@@ -128,10 +128,18 @@ def _corrected(header: SparseHeader, said_sectors: int | None) -> Iterator[Spars
         {"flags": 0x3_0001, "compress_algorithm": 1},
         {"flags": 0x3_0003, "compress_algorithm": 1},
         {"gd_offset_sectors": GD_AT_END},
+        {"rgd_offset_sectors": 0, "flags": usual_flags & ~2},
+        {"overhead_sectors": _stream_overhead(header)},
     ]
     for fix in fixes:
         yield replace(header, **fix)  # type: ignore[arg-type]
     yield from _usual_places(header)
+
+
+def _stream_overhead(header: SparseHeader) -> int:
+    """Where the first grain is when only the descriptor lies before it."""
+    grain = max(header.grain_sectors, 1)
+    return -(-max(header.descriptor_end_sectors, 1) // grain) * grain
 
 
 def _usual_places(header: SparseHeader) -> Iterator[SparseHeader]:
@@ -221,11 +229,30 @@ def _points(raw: BlockDevice, header: SparseHeader, said_sectors: int | None) ->
         return None
     points = 1.0 if header.capacity_sectors == said_sectors else 0.0
     points -= 0.5 * sum(1 for _ in header_oddities(raw, header))
+    points -= 0.5 * sum(1 for _ in footer_oddities(raw, header))
     if header.descriptor_offset_sectors and _has_text(raw, header):
         points += 1.0
+    if header.is_compressed is not _is_stream(raw, header):
+        return None
     if header.is_compressed:
         return points + _stream_points(raw, header)
-    return points + _sparse_points(raw, header)
+    return points + _directory_points(raw, header, _sound_share)
+
+
+def _is_stream(raw: BlockDevice, header: SparseHeader) -> bool:
+    """Whether the first thing behind the metadata is a compressed grain, or part of a stream.
+
+    Where there is nothing, or nothing known, it is what the header says.
+    """
+    first = next(walk(raw, header), None)
+    if first is None or first.kind in (Kind.ZEROS, Kind.CUT):
+        return header.is_compressed
+    if first.kind is Kind.GRAIN:
+        return _fits(first.data, header) > 0
+    if first.kind is Kind.DAMAGE:
+        second = [record.kind for record, _ in zip(walk(raw, header), range(8), strict=False)]
+        return header.is_compressed and Kind.GRAIN in second
+    return True
 
 
 def _has_text(raw: BlockDevice, header: SparseHeader) -> bool:
@@ -235,7 +262,18 @@ def _has_text(raw: BlockDevice, header: SparseHeader) -> bool:
         return False
 
 
-def _sparse_points(raw: BlockDevice, header: SparseHeader) -> float:
+def _directory_points(
+    raw: BlockDevice,
+    header: SparseHeader,
+    share: Callable[[BlockDevice, SparseHeader, Sectors], float],
+) -> float:
+    """How well the directories and the tables that they name agree with a header.
+
+    Args:
+        raw: the file.
+        header: the candidate.
+        share: how many of the entries in some tables can be right.
+    """
     points = 0.0
     for sector in (header.gd_offset_sectors, header.rgd_offset_sectors):
         if not sector or (sector == header.rgd_offset_sectors and not header.has_redundant):
@@ -247,7 +285,7 @@ def _sparse_points(raw: BlockDevice, header: SparseHeader) -> float:
         is_inside = (places > 0) & (places * SECTOR_BYTES < raw.size_bytes)
         is_apart = len(np.unique(places[is_inside])) / max(len(places), 1)
         points += 2.0 * _usual_share(header, sector, places) + is_apart
-        points += 2.0 * _sound_share(raw, header, places[is_inside])
+        points += 2.0 * share(raw, header, places[is_inside])
     return points
 
 
@@ -269,6 +307,24 @@ def _sound_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> flo
     return float(is_sound.mean()) + nearest
 
 
+def _marked_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> float:
+    """Of the entries in some tables, how many point to the marker of their own grain."""
+    right = total = 0
+    for index, sector in list(enumerate(places.tolist()))[:8]:
+        at, length = sector * SECTOR_BYTES, 4 * header.gtes_per_gt
+        if at + length > raw.size_bytes:
+            continue
+        entries = np.frombuffer(read(raw, at, length), "<u4")
+        for entry in np.flatnonzero(entries > 1)[:16].tolist():
+            total += 1
+            place = int(entries[entry]) * SECTOR_BYTES
+            if place + SECTOR_BYTES <= raw.size_bytes:
+                lba, size = GRAIN_MARKER.unpack(read(raw, place, GRAIN_MARKER.size))
+                grain = index * header.gtes_per_gt + entry
+                right += bool(size) and lba == grain * header.grain_sectors
+    return right / total if total else 0.0
+
+
 def _stream_points(raw: BlockDevice, header: SparseHeader) -> float:
     points = 0.0
     for count, record in enumerate(walk(raw, header)):
@@ -283,9 +339,12 @@ def _stream_points(raw: BlockDevice, header: SparseHeader) -> float:
         if count >= WALK_RECORDS:
             break
     if not header.is_gd_at_end:
-        places = read_places(raw, header, header.gd_offset_sectors)
-        return points + (0.0 if places is None else min(1.0, float((places > 0).any())))
-    return points + (1.0 if _footer(raw) is not None else 0.0)
+        return points + _directory_points(raw, header, _marked_share)
+    footer = _footer(raw)
+    if footer is None or footer.is_gd_at_end:
+        return points
+    there = replace(header, gd_offset_sectors=footer.gd_offset_sectors)
+    return points + 0.5 + _directory_points(raw, there, _marked_share)
 
 
 def _fits(data: memoryview, header: SparseHeader) -> float:

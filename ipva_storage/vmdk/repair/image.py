@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
     from ipva_storage.progress import Progress
 
-HEADER_CODES: Final = frozenset(f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 13, 20, 34, 35))
+HEADER_CODES: Final = frozenset(
+    f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 13, 20, 24, 25, 27, 28, 34, 35)
+)
 """Findings that may come from a wrong header."""
 
 FIELDS_BYTES: Final = 79

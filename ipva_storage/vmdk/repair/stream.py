@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
@@ -27,7 +27,12 @@ from ipva_storage.vmdk.extent.pack import (
     MARKER_GRAIN_TABLE,
 )
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, GRAIN_MARKER, record_bytes_max
-from ipva_storage.vmdk.extent.tables import bytes_of, entries_of, read_directory
+from ipva_storage.vmdk.extent.tables import (
+    bytes_of,
+    entries_of,
+    read_directory,
+    usual_directory,
+)
 from ipva_storage.vmdk.repair.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
@@ -45,14 +50,20 @@ def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
         header: its header, as it should be.
     """
     mending = _Mending(draft, name, header)
-    mending.survey()
-    mending.markers()
-    mending.tables()
     if mending.is_front:
         mending.front_directories()
-    else:
+    for _ in range(PASSES_MAX):
+        mending.survey()
+        is_changed = mending.markers()
+        if not mending.tables() and not is_changed:
+            break
+    if not mending.is_front:
         mending.tail()
     return MendedTables(mending.lost(), mending.header)
+
+
+PASSES_MAX: Final = 4
+"""How often a file is gone through: a marker made anew shows what was hidden behind it."""
 
 
 @dataclass
@@ -67,8 +78,9 @@ class _Found:
     """Sector and grain of all of them, in the order of the file."""
     damage: list[Record] = field(default_factory=list)
     """Parts that are nothing known, and a grain that the file ends within."""
+    zeros: list[Record] = field(default_factory=list)
     tables: list[Record] = field(default_factory=list)
-    last: Record | None = None
+    has_directory: bool = False
 
 
 class _Mending:
@@ -85,15 +97,17 @@ class _Mending:
         self._found = _Found()
         self._gaps: list[tuple[int, int]] = []  # grains from … to, of which nothing is known
         self._directories = self._read_directories()
-        self._said = self._read_tables()
+        self._said: dict[int, int] = {}
+        self._places: dict[int, list[int]] = {}
 
     # -- what there is --------------------------------------------------------------------------
 
     def survey(self) -> None:
         """Go through the file, and inflate every grain."""
-        found = self._found
+        self._found = found = _Found()
+        self._gaps = []
+        self._said = self._read_tables()
         for record in walk(self._raw, self.header):
-            found.last = record
             if record.kind is Kind.GRAIN:
                 grain = record.lba_sector // self.header.grain_sectors
                 found.order.append((record.sector, grain))
@@ -102,8 +116,12 @@ class _Mending:
                     places[grain] = record.sector
             elif record.kind is Kind.TABLE:
                 found.tables.append(record)
+            elif record.kind is Kind.ZEROS:
+                found.zeros.append(record)
             elif record.kind in (Kind.DAMAGE, Kind.CUT):
                 found.damage.append(record)
+            else:
+                found.has_directory |= record.kind is Kind.DIRECTORY
 
     def _is_whole(self, data: memoryview, grain: int) -> bool:
         try:
@@ -154,42 +172,57 @@ class _Mending:
                         said.setdefault(index * self.header.gtes_per_gt + at, entry)
         return said
 
+    def front_directories(self) -> None:
+        """Directories in front of the grains, whose tables follow them at once as a rule."""
+        usual = [usual_directory(self.header, sector) for sector, _ in self._directories]
+        is_blank = not any(any(directory) for _, directory in self._directories)
+        if is_blank or any(
+            _share(one[1], other) >= 0.5
+            for one, other in zip(self._directories, usual, strict=True)
+        ):
+            for (sector, _), wanted in zip(self._directories, usual, strict=True):
+                step = self._draft.step(self._name)
+                data = bytes_of(wanted).ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
+                self._draft.write(step, sector * SECTOR_BYTES, data)
+            self._directories = self._read_directories()
+
     # -- markers --------------------------------------------------------------------------------
 
-    def markers(self) -> None:
-        """Make damaged grain markers anew, and put right those that name another grain."""
-        self._renamed()
+    def markers(self) -> bool:
+        """Make damaged grain markers anew, and put right those that name another grain.
+
+        Returns:
+            Whether one was changed.
+        """
         at_sector = {sector: grain for grain, sector in self._said.items()}
+        is_changed = self._renamed(at_sector)
+        for grain, sector in self._found.bad.items():
+            is_changed |= self._recovered(sector, grain)
         for record in self._found.damage:
             before, after = self._neighbours(record.sector)
             if record.kind is Kind.DAMAGE:
-                grain = self._recovered(record, at_sector.get(record.sector), before, after)
-                if grain is not None:
-                    self._found.order.append((record.sector, grain))
-                    self._found.grains[grain] = record.sector
+                placed = self._placed(record.sector, at_sector.get(record.sector), before, after)
+                if placed is not None and self._recovered(record.sector, placed):
+                    is_changed = True
                     continue
             self._gaps.append((before + 1, after))
-        self._found.order.sort()
+        return is_changed
 
-    def _renamed(self) -> None:
-        """Markers that name another grain than the table that points there."""
-        at_sector = {sector: grain for grain, sector in self._said.items()}
-        found = self._found
-        for position, (sector, grain) in enumerate(found.order):
+    def _renamed(self, at_sector: dict[int, int]) -> bool:
+        """Markers that name another grain than the table that points there, against the order."""
+        order, is_changed = self._found.order, False
+        for position, (sector, grain) in enumerate(order):
             wanted = at_sector.get(sector)
             if wanted is None or wanted == grain or self._said.get(grain) == sector:
                 continue
-            before = found.order[position - 1][1] if position else -1
-            is_last = position + 1 == len(found.order)
-            after = self.header.grain_count if is_last else found.order[position + 1][1]
-            if not before < wanted < after or before < grain < after:
-                continue
-            places = found.grains if found.grains.get(grain) == sector else found.bad
-            places.pop(grain, None)
-            places[wanted] = sector
-            found.order[position] = (sector, wanted)
-            lba = (wanted * self.header.grain_sectors).to_bytes(8, "little")
-            self._draft.write(self._draft.step(self._name), sector * SECTOR_BYTES, lba)
+            before = order[position - 1][1] if position else -1
+            is_last = position + 1 == len(order)
+            after = self.header.grain_count if is_last else order[position + 1][1]
+            if before < wanted < after and not before < grain < after:
+                lba = (wanted * self.header.grain_sectors).to_bytes(8, "little")
+                step = self._draft.step(self._name)
+                is_changed |= self._draft.write(step, sector * SECTOR_BYTES, lba)
+        return is_changed
 
     def _neighbours(self, sector: int) -> tuple[int, int]:
         """The grains before and behind a place in the file; -1 and one too many at its ends."""
@@ -202,46 +235,49 @@ class _Mending:
                 break
         return before, after
 
-    def _recovered(self, record: Record, said: int | None, before: int, after: int) -> int | None:
-        """The grain behind a damaged marker, once that is made anew."""
-        start = record.sector * SECTOR_BYTES
+    def _recovered(self, sector: int, grain: int) -> bool:
+        """Whether a whole grain is behind a damaged marker, which then is made anew."""
+        start = sector * SECTOR_BYTES
         length = min(record_bytes_max(self.header.grain_bytes), self._raw.size_bytes - start)
         data = read(self._raw, start, length)
-        grain = self._placed(data, said, before, after)
-        if grain is None:
-            return None
         try:
             plain, used_bytes = inflate(data[GRAIN_MARKER.size :], self.header.grain_bytes)
         except VmdkError:
-            return None
+            return False
         if len(plain) < self._needed(grain):
-            return None
+            return False
         marker = GRAIN_MARKER.pack(grain * self.header.grain_sectors, used_bytes)
-        self._draft.write(self._draft.step(self._name), start, marker)
-        return grain
+        return self._draft.write(self._draft.step(self._name), start, marker)
 
-    def _placed(self, data: bytes, said: int | None, before: int, after: int) -> int | None:
-        """Which grain it is, where that is beyond doubt."""
+    def _placed(self, sector: int, said: int | None, before: int, after: int) -> int | None:
+        """Which grain is behind a damaged marker, where that is beyond doubt."""
         if said is not None:
             return said
         if after - before == 2:
             return before + 1
-        lba = int.from_bytes(data[:8], "little")
+        lba = int.from_bytes(read(self._raw, sector * SECTOR_BYTES, 8), "little")
         grain, rest = divmod(lba, self.header.grain_sectors)
         return grain if not rest and before < grain < after else None
 
     # -- tables ---------------------------------------------------------------------------------
 
-    def tables(self) -> None:
-        """Write tables that are there anew where they say other than the grains do."""
+    def tables(self) -> bool:
+        """Write tables that are there anew where they say other than the grains do.
+
+        Returns:
+            Whether one was changed.
+        """
+        is_changed = False
         self._places = self._table_places()
         for index, sectors in self._places.items():
             for sector in sectors:
                 step = self._draft.step(self._name)
-                self._draft.write(step, sector * SECTOR_BYTES, self._content(index, sector))
+                data = self._content(index, sector)
+                is_changed |= self._draft.write(step, sector * SECTOR_BYTES, data)
                 if not self.is_front:
                     marker = MARKER.pack(self.header.table_sectors, 0, MARKER_GRAIN_TABLE)
-                    self._draft.write(step, (sector - 1) * SECTOR_BYTES, marker)
+                    is_changed |= self._draft.write(step, (sector - 1) * SECTOR_BYTES, marker)
+        return is_changed
 
     def _needed_tables(self) -> list[int]:
         gtes = self.header.gtes_per_gt
@@ -266,7 +302,11 @@ class _Mending:
 
     def _is_behind_damage(self, sector: int) -> bool:
         """Whether a table's marker is what is damaged there."""
-        return any(record.sector == sector - 1 for record in self._found.damage)
+        found = self._found
+        return any(
+            record.sector == sector - 1 or record.sector + record.sector_count == sector
+            for record in (*found.damage, *found.zeros)
+        )
 
     def _index_of(self, record: Record) -> int | None:
         """Which table it is, by the grains that it names."""
@@ -291,17 +331,6 @@ class _Mending:
             elif there[at] > 1 and (is_sure or there[at] in grain_at):
                 there[at] = 0  # no such grain is in the file
         return bytes_of(there)
-
-    def front_directories(self) -> None:
-        """Directories in front of the grains: their tables follow them at once."""
-        from ipva_storage.vmdk.extent.tables import usual_directory
-
-        for sector, directory in self._directories:
-            usual = usual_directory(self.header, sector)
-            same = sum(one == other for one, other in zip(directory, usual, strict=True))
-            if directory != usual and 2 * same >= len(usual):
-                step = self._draft.step(self._name)
-                self._draft.write(step, sector * SECTOR_BYTES, bytes_of(usual))
 
     # -- directory, footer, end -------------------------------------------------------------------
 
@@ -352,8 +381,23 @@ class _Mending:
 
     # -- what is lost -----------------------------------------------------------------------------
 
+    def _note_end(self) -> None:
+        """Where neither a directory nor a cut grain shows the end, more may have followed."""
+        if self.is_front or self._found.has_directory or self._directories:
+            return
+        gtes, last = self.header.gtes_per_gt, -1
+        if self._found.order:
+            last = self._found.order[-1][1]
+        if self._places:
+            last = max(last, (max(self._places) + 1) * gtes - 1)
+        if last + 1 < self.header.grain_count and (last + 1, self.header.grain_count) not in (
+            self._gaps
+        ):
+            self._gaps.append((last + 1, self.header.grain_count))
+
     def lost(self) -> list[Lost]:
         """Ranges of the disk that nothing left knows."""
+        self._note_end()
         found = [
             self._range(grain, grain + 1, "its compressed data is damaged")
             for grain in sorted(self._found.bad)
@@ -369,3 +413,8 @@ class _Mending:
         size, end = self.header.grain_bytes, self.header.capacity_bytes
         start, stop = first * size, min(last * size, end)
         return Lost(start, stop - start, reason)
+
+
+def _share(one: array[int], other: array[int]) -> float:
+    """How many entries of two directories are the same."""
+    return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
