@@ -16,6 +16,7 @@ IpvaError
     + FirmwareError
     + ConfigError
     + UndoError
+    + NoDiskError
   * DeviceError               the medium refused
     + PowerCutError           raised by the fault device only
     + NorViolationError       a program that would set a cleared bit
@@ -110,6 +111,10 @@ class ConfigError(ImageError):
 
 class UndoError(ImageError):
     """An undo journal cannot be used, or does not fit the images that it names."""
+
+
+class NoDiskError(ImageError):
+    """A file is no disk image of a kind that is read."""
 
 
 class DeviceError(IpvaError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -112,6 +111,8 @@ def _refuse(error: IpvaError, *, as_json: bool) -> int:
     """Say in one line what is wrong, where, and what to do next."""
     click.echo(f"ipva: {printable(' '.join(str(error).split()))}", err=True)
     if as_json:
+        import json
+
         places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
         click.echo(json.dumps({"error": {"message": error.message, **places}}))
     return CANNOT_RUN

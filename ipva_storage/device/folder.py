@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -155,7 +154,7 @@ class Folder:
         _refuse_existing(path, force=force)
         self._make()
         # Short enough for any file system, and not the name's end, so that nobody takes it for one.
-        temporary = self.path / f".{path.name[:40]}.{secrets.token_hex(4)}.part"
+        temporary = self.path / f".{path.name[:40]}.{os.urandom(4).hex()}.part"
         try:
             with RawDevice.create(temporary) as device:
                 yield device
