@@ -134,7 +134,7 @@ def sesparse_file(
     grains_sector = TABLES_SECTOR + entry_count * _SESPARSE_TABLE_SECTORS
     directory = [0] * entry_count
     tables: list[list[int]] = []
-    data = b""
+    data: list[bytes] = []
     for number, content in grains.items():
         index, at = divmod(number, _SESPARSE_ENTRIES)
         if not directory[index]:
@@ -144,8 +144,8 @@ def sesparse_file(
         if isinstance(content, Mark):
             table[at] = content.value << SESPARSE_KIND_SHIFT
         else:
-            table[at] = allocated(len(data) // _SESPARSE_GRAIN_BYTES)
-            data += content.ljust(_SESPARSE_GRAIN_BYTES, b"\0")
+            table[at] = allocated(len(data))
+            data.append(content.ljust(_SESPARSE_GRAIN_BYTES, b"\0"))
     places = {
         0: sesparse_header(capacity_sectors, entry_count, grains_sector),
         1: SESPARSE_VOLATILE_HEADER.build(
@@ -157,9 +157,9 @@ def sesparse_file(
         ),
         8: _long_words(directory),
         TABLES_SECTOR: b"".join(map(_long_words, tables)),
-        grains_sector: data,
+        grains_sector: b"".join(data),
     }
-    return _laid_out(places, grains_sector + len(data) // _SECTOR_BYTES)
+    return _laid_out(places, grains_sector + 8 * len(data))
 
 
 def sesparse_header(capacity_sectors: int, entry_count: int, grains_sector: int) -> bytes:

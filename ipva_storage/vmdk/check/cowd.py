@@ -59,10 +59,10 @@ def _check_tables(raw: BlockDevice, header: CowdHeader) -> Iterator[Finding]:
     import numpy as np
 
     from ipva_storage.vmdk.check.delta import DeltaCheck, Ranges
-    from ipva_storage.vmdk.extent.sweep import CowdSweep
+    from ipva_storage.vmdk.extent.sweep import TWICE, CowdSweep
 
     sweep = CowdSweep.of(raw, header)
-    tables = sweep.table_sectors()
+    tables = sweep.numbers[sweep.states >= TWICE].astype(np.int64)
     starts = np.concatenate(([0], tables))
     stops = np.concatenate(([header.first_sector], tables + TABLE_SECTORS))
     check = DeltaCheck(sweep, Ranges(starts, stops), base_sector=0, unit=1)

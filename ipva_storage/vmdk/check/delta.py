@@ -83,10 +83,7 @@ class DeltaCheck:
     def _check_places(self, directory_bytes: int) -> Iterator[Finding]:
         """Tables that are not there, or on top of each other."""
         sweep = self._sweep
-        sectors = sweep.table_sectors()
-        if len(sectors):
-            table_sectors = TABLE_ENTRIES * sweep.entry_bytes // SECTOR_BYTES
-            self.end_sector = int(sectors.max()) + table_sectors
+        self.end_sector = sweep.tables_end_sector()
         for code, state, what in (
             ("VMDK007", LOST, "is outside the file, or where none can be"),
             ("VMDK020", TWICE, "lies on another table"),

@@ -98,9 +98,18 @@ class Sweep(ABC):
         """
         return run_extents(self.shape, self._runs(count_zeroed=count_zeroed))
 
-    def table_sectors(self) -> Sectors:
-        """Where tables start that are in the file, in the order of the directory."""
-        return self.places(self.numbers[self.states >= TWICE])
+    def tables_end_sector(self) -> int:
+        """The end of the last table that is in the file; 0 where there is none."""
+        is_there = self.states >= TWICE
+        if not is_there.any():
+            return 0
+        last = np.max(self.numbers, where=is_there, initial=0)
+        return int(self.places(np.array([last]))[0]) + self.table_sectors
+
+    @property
+    def table_sectors(self) -> int:
+        """Sectors that a table takes."""
+        return TABLE_ENTRIES * self.entry_bytes // SECTOR_BYTES
 
     def _runs(self, *, count_zeroed: bool) -> Iterator[tuple[Sectors, Sectors]]:
         for start in range(0, len(self.states), CHUNK_TABLES):
@@ -121,21 +130,21 @@ class Sweep(ABC):
 
     def _tables(self, sectors: Sectors) -> Entries:
         """Tables at some sectors, neighbours read at once; shape (tables, entries)."""
-        table_bytes = TABLE_ENTRIES * self.entry_bytes
-        is_next = np.diff(sectors) * SECTOR_BYTES == table_bytes
+        is_next = np.diff(sectors) == self.table_sectors
         parts = [
-            read(self.raw, int(run[0]) * SECTOR_BYTES, len(run) * table_bytes)
+            read(
+                self.raw,
+                int(run[0]) * SECTOR_BYTES,
+                len(run) * self.table_sectors * SECTOR_BYTES,
+            )
             for run in np.split(sectors, np.flatnonzero(~is_next) + 1)
         ]
         return self.decode(b"".join(parts)).reshape(-1, TABLE_ENTRIES)
 
     def _mark_blank(self) -> None:
         """Find the tables that the host keeps as holes."""
-        sectors = self.table_sectors()
-        if not len(sectors):
-            return
-        table_bytes = TABLE_ENTRIES * self.entry_bytes
-        host = HostData.of(self.raw, int(sectors.max()) * SECTOR_BYTES + table_bytes)
+        table_bytes = self.table_sectors * SECTOR_BYTES
+        host = HostData.of(self.raw, self.tables_end_sector() * SECTOR_BYTES)
         for start in range(0, len(self.states), CHUNK_TABLES):
             states = self.states[start : start + CHUNK_TABLES]
             at = np.flatnonzero(states == THERE)

@@ -1,4 +1,4 @@
-"""ESX server sparse extents (COWD): every fault made on purpose, found at its place, and refused."""
+"""ESX server sparse extents (COWD): each fault made on purpose, found at its place, and refused."""
 
 from __future__ import annotations
 
