@@ -11,6 +11,7 @@ from ipva_storage.device.folder import Folder
 from ipva_storage.device.memory import MemoryDevice
 from ipva_storage.device.overlay import OverlayDevice
 from ipva_storage.device.raw import RawDevice
+from ipva_storage.device.salvage import SalvageDevice
 from ipva_storage.device.slice import SliceDevice
 from ipva_storage.device.trace import Operation, TraceDevice, TraceRecord, Work
 
@@ -24,6 +25,7 @@ __all__ = [
     "Operation",
     "OverlayDevice",
     "RawDevice",
+    "SalvageDevice",
     "SliceDevice",
     "TraceDevice",
     "TraceRecord",
