@@ -80,7 +80,7 @@ def _open_image(folder: Folder, name: str, *, writable: bool) -> BlockDevice:
     except BaseException:
         raw.close()
         raise
-    return vmdk.open(raw, folder, writable=writable) if is_vmdk else raw
+    return vmdk.open(raw, folder.beside(name), writable=writable) if is_vmdk else raw
 
 
 def _refuse_no_disk(raw: BlockDevice, name: str) -> None:

@@ -222,8 +222,9 @@ class _Grains:
         last = (self._end_sector - self._phase) // header.grain_sectors
         count = last - first - int(np.bitwise_count(self._used).sum())
         if count > 0:
-            message = f"{count * header.grain_bytes} bytes ({count} grains) belong to nothing"
-            yield Finding("VMDK030", "grains", message)
+            length = count * header.grain_bytes
+            message = f"{length} bytes ({count} grains) belong to nothing"
+            yield Finding("VMDK030", "grains", message, count=count, length_bytes=length)
 
     def _shared(self, sectors: Sectors, is_sound: Mask, is_unaligned: Mask) -> Mask:
         """Which grains take space that an earlier one took; then they count as taken as well."""
