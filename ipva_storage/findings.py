@@ -49,6 +49,10 @@ class Finding:
     """The place in the checked device, in bytes."""
     repair: str | None = None
     """The command that mends it, or None."""
+    count: int | None = None
+    """How many things it is about, such as grains, where it stands for several."""
+    length_bytes: int | None = None
+    """How much it is about, in bytes, where that is known."""
 
     def __post_init__(self) -> None:
         if self.code not in CATALOGUE:

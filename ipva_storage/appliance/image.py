@@ -56,7 +56,7 @@ def open_image(folder: Folder, name: str, *, writable: bool = False) -> BlockDev
         VmdkError: it is no usable VMDK, or is named as one and is none.
         DeviceError: it is missing, outside the folder, or in use.
     """
-    return disk_in(folder.open(name, writable=writable), folder, writable=writable)
+    return disk_in(folder.open(name, writable=writable), folder.beside(name), writable=writable)
 
 
 def disk_in(

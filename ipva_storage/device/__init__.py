@@ -15,6 +15,7 @@ from ipva_storage.device.copy import copy, data_runs, is_zero
 from ipva_storage.device.folder import Folder
 from ipva_storage.device.memory import MemoryDevice
 from ipva_storage.device.raw import RawDevice
+from ipva_storage.device.salvage import SalvageDevice
 from ipva_storage.device.slice import SliceDevice
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "Operation",
     "OverlayDevice",
     "RawDevice",
+    "SalvageDevice",
     "SliceDevice",
     "TraceDevice",
     "TraceRecord",

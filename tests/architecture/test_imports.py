@@ -62,17 +62,20 @@ def test_command_line_starts_light() -> None:
     assert _imported("import ipva_storage.cli.main", *heavy) == []
 
 
-def test_help_stays_light() -> None:
-    """Printing the help imports none of them either, and succeeds."""
+@pytest.mark.parametrize("words", [[], ["disk"], ["disk", "convert"], ["disk", "snapshot"]])
+def test_help_stays_light(words: list[str]) -> None:
+    """Printing the help, of any command, imports none of them either, and succeeds."""
     statement = (
-        "import sys\nfrom ipva_storage.cli.main import main\nsys.argv = ['ipva', '--help']\n"
+        "import sys\nfrom ipva_storage.cli.main import main\n"
+        f"sys.argv = ['ipva', *{words}, '--help']\n"
         "import contextlib, io\nout = io.StringIO()\n"
         "with contextlib.redirect_stdout(out):\n"
         "    try:\n        main()\n    except SystemExit as end:\n"
         "        assert not end.code, end.code\n"
         "assert 'Usage' in out.getvalue(), out.getvalue()"
     )
-    assert _imported(statement, "numpy", "construct", "rich") == []
+    heavy = ("numpy", "construct", "rich", "ipva_storage.vmdk", "ipva_storage.fat")
+    assert _imported(statement, *heavy) == []
 
 
 @pytest.mark.parametrize("room", ["device", "vmdk", "fat", "flash", "dump", "boot", "config"])

@@ -28,11 +28,16 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
     for name in COMMANDS:
         command = program.get_command(context, name)
         assert command is not None
-        if isinstance(command, click.Group):
-            for word, child in command.commands.items():
-                yield f"{name} {word}", child
-        else:
-            yield name, command
+        yield from below(name, command)
+
+
+def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command, or all that are in a group."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    for word, child in command.commands.items():
+        yield from below(f"{words} {word}", child)
 
 
 @pytest.mark.parametrize(("words", "command"), list(every_command()))
@@ -51,6 +56,7 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
 ) -> None:
     """What writes to an existing image can be tried without writing."""
     changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
+    changing |= {"resize", "compact", "commit"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
 
@@ -200,6 +206,10 @@ def test_inspection_leaves_bytes_and_times_as_they_were(ipva: Ipva, vm: Path) ->
         ["fs", "format", f"{vm}#cf", "--dry-run"],
         ["disk", "info", f"{vm}#cf"],
         ["disk", "check", f"{vm}#cf"],
+        ["disk", "map", f"{vm}#cf"],
+        ["disk", "diff", f"{vm}#cf", vm / "hd-cf.vmdk"],
+        ["disk", "resize", f"{vm}#cf", "+1G", "--dry-run"],
+        ["disk", "compact", f"{vm}#cf", "--dry-run"],
     ):
         result = ipva(*words)
         assert result.status == 0, (words, result.out, result.err)
@@ -213,7 +223,8 @@ def test_inspection_leaves_bytes_and_times_as_they_were(ipva: Ipva, vm: Path) ->
         (["boot", "VM"], {"booted", "error", "trace", "ram", "dram", "segments", "lost"}),
         (["doctor", "VM"], {"findings"}),
         (["disk", "info", "VM#cf"], {"format", "virtual_size", "file_size", "volumes"}),
-        (["disk", "check", "VM#cf"], {"errors", "leaks", "findings"}),
+        (["disk", "check", "VM#cf"], {"errors", "leaks", "leaked_bytes", "findings"}),
+        (["disk", "diff", "VM#cf", "VM#cf"], {"equal", "sizes", "ranges"}),
         (["fs", "check", "VM#cf"], {"findings"}),
         (["flash", "info", "VM"], {"segments", "objects", "used", "free", "wear"}),
         (

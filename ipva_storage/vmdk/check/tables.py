@@ -232,8 +232,9 @@ class _Grains:
         last = (self._end_sector - self._phase) // header.grain_sectors
         count = last - first - int(np.bitwise_count(self._used).sum())
         if count > 0:
-            message = f"{count * header.grain_bytes} bytes ({count} grains) belong to nothing"
-            yield Finding("VMDK030", "grains", message)
+            length = count * header.grain_bytes
+            message = f"{length} bytes ({count} grains) belong to nothing"
+            yield Finding("VMDK030", "grains", message, count=count, length_bytes=length)
             if is_blank and self._has_data(first, min(count, LOOKED_AT_GRAINS)):
                 at = header.gd_offset_sectors * SECTOR_BYTES
                 message = "it names no table, and there are grains"
