@@ -1,6 +1,7 @@
 """Block devices: the raw file, memory, a slice, an overlay, a trace, a fault, and a folder of them.
 
-Every store is written on `BlockDevice`, so trace, fault and overlay fit around each of them.
+Every store is written on `BlockDevice`, so trace, fault and overlay fit around each of them. What
+saves before it lets change, and takes back, is in `ipva_storage.device.undo`.
 """
 
 from ipva_storage.device.base import BlockDevice, Device, Extent, byte_view, merge_extents, read
