@@ -66,7 +66,8 @@ def _show(done: Restoration, *, dry_run: bool) -> None:
     would = "would restore" if dry_run else "restored"
     for image in done.images:
         size, length = format_size(image.saved_bytes), format_size(image.original_bytes)
-        output.say(f"{would} {image.name}: {size} in {image.ranges} ranges, {length} long")
+        ranges = "1 range" if image.ranges == 1 else f"{image.ranges} ranges"
+        output.say(f"{would} {image.name}: {size} in {ranges}, {length} long")
     if not done.images:
         output.say("nothing to restore: the job changed nothing")
     elif not done.was_finished:

@@ -2,6 +2,7 @@
 
 Every store is written on `BlockDevice`, so trace, fault and overlay fit around each of them. Those
 three are imported when they are first named: a command that only looks needs none of them.
+What saves before it lets change, and takes back, is in `ipva_storage.device.undo`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import os
 
 import construct as c
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ipva_formats import undo as layout
@@ -113,17 +113,21 @@ def test_an_overlay_commits_through_it(content: bytes, job: list[tuple[str, int,
 
 @given(
     st.integers(0, 40 * BLOCK_BYTES),
-    st.lists(st.tuples(places, places, st.booleans()), max_size=20),
+    st.lists(st.tuples(st.lists(st.tuples(places, places)), st.booleans()), max_size=20),
 )
+@example(10 * BLOCK_BYTES, [([(0, 3 * BLOCK_BYTES), (BLOCK_BYTES, 2 * BLOCK_BYTES)], False)])
 def test_the_ledger_is_a_set_of_blocks(
-    original_bytes: int, touched: list[tuple[int, int, bool]]
+    original_bytes: int, touched: list[tuple[list[tuple[int, int]], bool]]
 ) -> None:
     """What it says is missing is just what is not marked, in whole blocks within the image."""
     ledger, saved = Ledger(original_bytes), set[int]()
-    for start, stop, ahead in touched:
-        gaps = ledger.gaps([(start, stop), (stop, stop + 1)], ahead=ahead)
-        wanted = blocks_of(start, min(stop, original_bytes)) - saved
-        wanted |= blocks_of(stop, min(stop + 1, original_bytes)) - saved
+    for ranges, ahead in touched:
+        gaps = ledger.gaps(ranges, ahead=ahead)
+        wanted = {
+            block
+            for start, stop in ranges
+            for block in blocks_of(start, min(stop, original_bytes)) - saved
+        }
         found: set[int] = set()
         for first, end in gaps:
             assert first % BLOCK_BYTES == 0
@@ -136,7 +140,7 @@ def test_the_ledger_is_a_set_of_blocks(
         assert wanted <= found
         assert ahead or found == wanted
         saved |= found
-        assert ledger.has(start, stop)
+        assert all(ledger.has(*each) for each in ranges)
         assert ledger.has(0, original_bytes) == (saved == blocks_of(0, original_bytes))
 
 

@@ -217,9 +217,7 @@ class UndoJournal:
             return
         device = self._check_open()
         data = records.build_batch(self._journal_id, self._batch_count, entries)
-        if device.size_bytes != self._end_bytes:  # an earlier attempt that failed
-            device.resize(self._end_bytes)
-        device.resize(self._end_bytes + len(data))
+        device.resize(self._end_bytes + len(data))  # also drops an earlier attempt that failed
         device.write(self._end_bytes, data)
         # No second try after a flush that failed, for the host may have dropped what it could not
         # write; nor after an interrupt before all is accounted for.

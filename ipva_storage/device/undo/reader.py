@@ -121,22 +121,18 @@ class JournalReader:
         )
 
     def _goes_on(self, at: int, sequence: int) -> bool:
-        """Whether a batch follows, which was only written when this one was durable.
+        """Whether another batch is there or follows, which was only written after this one.
 
-        At any byte, so that a part which is missing or there twice is noticed as well.
+        At any byte, so that a part which is missing or there twice is noticed as well; the start
+        of a batch has the journal's random number, and is met nowhere else.
         """
         rest_bytes = max(0, self._device.size_bytes - at)
-        if rest_bytes > records.BATCH_LIMIT_BYTES:
+        if not rest_bytes or rest_bytes > records.BATCH_LIMIT_BYTES:
+            return bool(rest_bytes)
+        head = self._head(at)
+        if head is not None and head.sequence != sequence:
             return True
-        rest = read(self._device, at, rest_bytes) if rest_bytes else b""
-        mark = records.batch_mark(self._journal_id)
-        found = rest.find(mark, 1)
-        while found >= 0:
-            head = self._head(at + found)
-            if head is not None and head.sequence >= sequence:
-                return True
-            found = rest.find(mark, found + 1)
-        return False
+        return read(self._device, at, rest_bytes).find(records.batch_mark(self._journal_id), 1) >= 0
 
 
 def _fault(entry: Entry, originals: list[int]) -> str | None:

@@ -340,6 +340,45 @@ class TestDamage:
             assert image.read_bytes() == OLD
             image.write_bytes(before)
 
+    def test_what_follows_damage_shows_it(self, tmp_path: Path) -> None:
+        """With a status that knows of no batch, a later one still shows that one is damaged."""
+        (tmp_path / "a").write_bytes(b"image")
+        entries: list[list[Entry]] = [
+            [FileEntry(0, 5, "a")],
+            [RangeEntry(0, 0, 2, b"IM")],
+            [RangeEntry(0, 2, 3, b"AGE")],
+        ]
+        content = forged(tmp_path, *entries).read_bytes()
+        start = records.BATCHES_OFFSET_BYTES
+        for at in (start + 10, start + 70, start + 512 + 10, start + 512 + 97):
+            damaged = bytearray(content)
+            damaged[at] ^= 1
+            (tmp_path / JOURNAL).write_bytes(damaged)
+            with pytest.raises(UndoError, match="damaged or cut off there"):
+                restore(tmp_path)
+        for at in (start, start + 512):
+            (tmp_path / JOURNAL).write_bytes(content[:at] + content[at + 512 :])
+            with pytest.raises(UndoError, match="damaged or cut off there"):
+                restore(tmp_path)
+        assert (tmp_path / "a").read_bytes() == b"image"
+        torn = bytearray(content)
+        torn[start + 1024 + 97] ^= 1
+        (tmp_path / JOURNAL).write_bytes(torn)
+        restore(tmp_path)
+        assert (tmp_path / "a").read_bytes() == b"IMage"
+
+    def test_no_status(self, tmp_path: Path) -> None:
+        """One status is always whole; a journal with none is damaged, with one it is not."""
+        image = make_job(tmp_path)
+        content = (tmp_path / JOURNAL).read_bytes()
+        (tmp_path / JOURNAL).write_bytes(content[:512] + bytes(1024) + content[1536:])
+        with pytest.raises(UndoError, match=r"damaged or cut off there.*at byte 512"):
+            restore(tmp_path)
+        for at in (512, 1024):
+            (tmp_path / JOURNAL).write_bytes(content[:at] + bytes(512) + content[at + 512 :])
+            assert restore(tmp_path, dry_run=True).was_finished
+        assert image.read_bytes() != OLD
+
     @pytest.mark.parametrize(
         ("entries", "message"),
         [
@@ -378,6 +417,8 @@ class TestDamage:
                 if generation < records.GENERATION_LIMIT:
                     with pytest.raises(UndoError, match="microseconds after 1970"):
                         restore(tmp_path)
+                else:  # no status, and the other one says that the job is finished
+                    assert restore(tmp_path, dry_run=True).was_finished
         assert image.read_bytes() != OLD
 
     def test_a_huge_original_length(self, tmp_path: Path) -> None:

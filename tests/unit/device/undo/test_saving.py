@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipva_storage import vmdk
-from ipva_storage.device import Folder, MemoryDevice, Operation, RawDevice, TraceDevice, read
+from ipva_storage.device import (
+    Extent,
+    Folder,
+    MemoryDevice,
+    Operation,
+    RawDevice,
+    TraceDevice,
+    read,
+)
 from ipva_storage.device.undo import (
     ImageFolder,
     JournalReader,
@@ -103,6 +112,24 @@ def test_holes_of_a_long_range_are_not_read(tmp_path: Path) -> None:
         assert read(after, 30 * MIB + 100, 4) == b"data"
 
 
+def test_holes_are_known_by_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of a hole shares a block with data counts as data, so that blocks are saved whole."""
+
+    class Holey(MemoryDevice):
+        def extents(self) -> Iterator[Extent]:
+            yield Extent(0, 1000, is_data=True)
+            yield Extent(1000, 3 * BLOCK_BYTES, is_data=False)
+            yield Extent(3 * BLOCK_BYTES + 1000, 5000, is_data=True)
+            yield Extent(3 * BLOCK_BYTES + 6000, BLOCK_BYTES, is_data=False)
+
+    monkeypatch.setattr("ipva_storage.device.undo.journal.LONG_BYTES", 0)
+    job = Job(1)
+    image = TraceDevice(Holey(4 * BLOCK_BYTES + 6000, name="holey"))
+    UndoDevice(image, job.journal).discard(0, image.size_bytes)
+    assert image.work.read_bytes == 2 * BLOCK_BYTES  # the first block and the fourth
+    assert job.ranges() == [(0, 4 * BLOCK_BYTES + 6000, False)]
+
+
 class OneImage:
     """One file, whatever the journal calls it."""
 
@@ -165,6 +192,23 @@ def test_the_flush_comes_between_save_and_write() -> None:
     before = job.flushes
     device.write(0, b"y")
     assert seen == [before + 1]
+
+
+def test_the_end_is_durable() -> None:
+    """The last thing that happens to a journal is a flush."""
+
+    class Opened:
+        def open(self, name: str, *, writable: bool) -> TraceDevice:
+            return job.image
+
+        def modified_us(self, name: str) -> int:
+            return 0
+
+    job = Job(b"x" * 1000)
+    job.device.write(0, b"y")
+    job.journal.finish(Opened())
+    assert job.file.records[-1].operation is Operation.FLUSH
+    assert job.image.records[-1].operation is Operation.FLUSH
 
 
 def test_a_long_save_takes_little_memory(tmp_path: Path) -> None:
