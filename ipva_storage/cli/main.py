@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "info": "what a VM or a disk is, down to volumes, flash use and dumps",
     "doctor": "look at the whole VM and say what is wrong",
     "undo": "take a repair or another change of an image back, byte for byte",
-    "disk": "VMDK and raw images: check, map, convert, create, diff, resize, compact, snapshot",
+    "disk": "VMDK and raw images: check, repair, convert, resize, compact, snapshot, …",
     "fs": "files on FAT disks: ls, tree, cat, get, put, rm, mkdir, format, check",
     "flash": "the emulated flash: info, ls, get, put, rm, plan, check, format",
     "dump": "crash dumps: list, show, add, clear, check, format",

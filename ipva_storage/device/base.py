@@ -142,6 +142,20 @@ class Device(ABC):
             )
 
 
+def announce(device: BlockDevice, ranges: Iterable[tuple[int, int]]) -> None:
+    """Tell a device that saves what is overwritten which ranges are next, to be saved together.
+
+    For other devices it means nothing.
+
+    Args:
+        device: what is to be written to.
+        ranges: offsets and lengths.
+    """
+    expect = getattr(device, "expect", None)
+    if expect is not None:
+        expect(ranges)
+
+
 def byte_view(data: ReadableBuffer) -> memoryview:
     """The bytes of any buffer, flat, without a copy: NumPy tables of records too.
 

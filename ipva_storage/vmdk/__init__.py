@@ -5,7 +5,7 @@ with one, `repair` mends it; `resize`, `compact`, `snapshot` and `commit` change
 write. Kinds: `formats/spec/vmdk.md` has the table of what is read, written and made.
 """
 
-from ipva_storage.vmdk.access import is_vmdk, open  # noqa: A004 - the rooms' common doors
+from ipva_storage.vmdk.access import is_beheaded, is_vmdk, open  # noqa: A004 - the rooms' common doors
 from ipva_storage.vmdk.check import check
 from ipva_storage.vmdk.compact import Compacted, compact, punch
 from ipva_storage.vmdk.create import REWRITABLE, SUBFORMATS, create, file_names
@@ -34,6 +34,7 @@ __all__ = [
     "compact",
     "create",
     "file_names",
+    "is_beheaded",
     "is_vmdk",
     "open",
     "punch",

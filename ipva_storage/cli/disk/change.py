@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ipva_storage.cli import interrupts, output, targets
+from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk import reach
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, stoppable
 from ipva_storage.errors import UsageError
@@ -68,6 +68,7 @@ class NewSizeType(click.ParamType[NewSize]):
 @click.argument("size", type=NewSizeType())
 @click.option("--allow-loss", is_flag=True, help="Cut the end off even if it is not empty.")
 @output.dry_run_option
+@undoing.option
 @output.outside_option
 @output.json_option
 @click.pass_context
@@ -77,6 +78,7 @@ def resize(
     size: NewSize,
     allow_loss: bool,
     dry_run: bool,
+    undo_file: str | None,
     allow_outside: bool,
     as_json: bool,
 ) -> None:
@@ -97,14 +99,19 @@ def resize(
         cut = reach.behind(device, size_bytes) if size_bytes < device.size_bytes else []
     if cut and not (allow_loss or dry_run):
         raise _cut_off(cut[0], place)
-    with _job(place) as progress:
-        done = _resize(place, size_bytes, allow_loss=allow_loss, dry_run=dry_run, progress=progress)
+    journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
+    with undoing.undoable(journal) as undo, _job(place) as progress:
+        guarded = Place(undo.folder(place.folder), place.name)
+        done = _resize(
+            guarded, size_bytes, allow_loss=allow_loss, dry_run=dry_run, progress=progress
+        )
     if as_json:
         facts = {"before": done.before_bytes, "after": done.after_bytes, "lost": done.lost_bytes}
         names = {"cut": [each.name for each in cut]}
         output.document({"file": str(place.path), **facts, **names, "dry_run": dry_run})
     else:
         _show_resized(disk, done, cut, dry_run=dry_run)
+        undo.say()
     is_refused = bool(done.lost_bytes or cut) and not allow_loss
     context.exit(output.PROBLEMS if is_refused else 0)
 
@@ -162,9 +169,12 @@ def _show_resized(disk: str, done: Resized, cut: list[reach.Holding], *, dry_run
 @click.command()
 @click.argument("disk")
 @output.dry_run_option
+@undoing.option
 @output.outside_option
 @output.json_option
-def compact(disk: str, dry_run: bool, allow_outside: bool, as_json: bool) -> None:
+def compact(
+    disk: str, dry_run: bool, undo_file: str | None, allow_outside: bool, as_json: bool
+) -> None:
     """Give space back to the host: what DISK keeps though it is zero, and gaps in its files.
 
     What it reads as stays the same. Deleted files are no zeros; they stay.
@@ -174,8 +184,10 @@ def compact(disk: str, dry_run: bool, allow_outside: bool, as_json: bool) -> Non
       ipva disk compact demo/hd-cf.vmdk
     """
     place = image_place(disk, allow_outside=allow_outside)
-    with _job(place) as progress:
-        done = _compact(place, dry_run=dry_run, progress=progress)
+    journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
+    with undoing.undoable(journal) as undo, _job(place) as progress:
+        guarded = Place(undo.folder(place.folder), place.name)
+        done = _compact(guarded, dry_run=dry_run, progress=progress)
     if as_json:
         facts = {"freed": done.freed_bytes, "dropped": done.dropped_bytes}
         output.document({"file": str(place.path), **facts, "dry_run": dry_run})
@@ -185,6 +197,7 @@ def compact(disk: str, dry_run: bool, allow_outside: bool, as_json: bool) -> Non
     if done.dropped_bytes:
         kept = "are" if dry_run else "were"
         output.say(f"{format_size(done.dropped_bytes)} of the disk {kept} kept for nothing")
+    undo.say()
 
 
 def _compact(place: Place, *, dry_run: bool, progress: Progress) -> Compacted:

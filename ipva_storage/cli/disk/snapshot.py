@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from ipva_storage.cli import interrupts, output, targets
+from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, new_path, stoppable
 from ipva_storage.errors import IpvaError, UsageError
 from ipva_storage.units import format_size
@@ -107,10 +107,17 @@ def _not_written(place: Place) -> Iterator[None]:
 @click.option("--remove", is_flag=True, help="Delete CHILD's files afterwards.")
 @click.option("--force", is_flag=True, help="Also when other children then fit no more.")
 @output.dry_run_option
+@undoing.option
 @output.outside_option
 @output.json_option
 def commit(
-    child: str, remove: bool, force: bool, dry_run: bool, allow_outside: bool, as_json: bool
+    child: str,
+    remove: bool,
+    force: bool,
+    dry_run: bool,
+    undo_file: str | None,
+    allow_outside: bool,
+    as_json: bool,
 ) -> None:
     """Write the changes that CHILD holds into the disk below it; CHILD stays, empty.
 
@@ -124,7 +131,16 @@ def commit(
     place = image_place(child, allow_outside=allow_outside)
     parent = _parent_name(place)
     lines = list(_vmx_lines(place.folder, place.name))
-    done = _commit(place, remove=remove, force=force, dry_run=dry_run)
+    if remove and undo_file is not None:
+        raise UsageError(
+            "files that are removed cannot be brought back by an undo",
+            where=child,
+            remedy="leave --remove out; the child stays, empty",
+        )
+    journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
+    with undoing.undoable(journal) as undo:
+        guarded = Place(undo.folder(place.folder), place.name)
+        done = _commit(guarded, remove=remove, force=force, dry_run=dry_run)
     if as_json:
         facts = {"file": str(place.path), "parent": str(place.folder.path / parent)}
         state = {"written": done.written_bytes, "removed": remove and not dry_run}
@@ -136,6 +152,7 @@ def commit(
     if not dry_run:
         output.say(f"{place.path} {'is removed' if remove else KEPT}")
         _show_lines(place, lines, parent)
+        undo.say()
 
 
 KEPT: Final = "is empty now, and reads as before; it can go once the VM has the disk below it"

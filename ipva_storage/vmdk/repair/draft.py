@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ipva_storage.device import Folder, MemoryDevice, OverlayDevice, read
+from ipva_storage.device.base import announce
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -143,6 +144,10 @@ class Draft:
 
 
 def _apply(step: Step, device: FileDevice) -> None:
+    announce(
+        device,
+        [(each.offset_bytes, len(each.data)) for each in step.writes if each.data is not None],
+    )
     for write in step.writes:
         if write.data is None:
             device.resize(write.offset_bytes)

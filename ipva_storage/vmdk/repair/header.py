@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 SCAN_BYTES: Final = 64 * MIB
 """How far into a file directories are looked for. Confidence: chosen."""
 
+GRAIN_MAX_BYTES: Final = MIB
+"""The largest grain that is read, in bytes; see `extent.header`."""
+
 WALK_RECORDS: Final = 32
 """Parts of a stream that are looked at to judge a header. Confidence: chosen."""
 
@@ -53,17 +56,21 @@ NEWLINES: Final = b"\n \r\n"
 
 
 def best_header(
-    raw: BlockDevice, said_sectors: int | None, *, has_descriptor: bool
+    raw: BlockDevice, said_sectors: int | None, said_kind: str, *, has_descriptor: bool
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
     Args:
         raw: the file, whose first sector may hold anything.
         said_sectors: its capacity by the descriptor, or None.
+        said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
     """
+    is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
+        if candidate.is_compressed is not is_stream:
+            continue
         points = _points(raw, candidate, said_sectors)
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
@@ -232,27 +239,41 @@ def _points(raw: BlockDevice, header: SparseHeader, said_sectors: int | None) ->
     points -= 0.5 * sum(1 for _ in footer_oddities(raw, header))
     if header.descriptor_offset_sectors and _has_text(raw, header):
         points += 1.0
-    if header.is_compressed is not _is_stream(raw, header):
-        return None
     if header.is_compressed:
         return points + _stream_points(raw, header)
     return points + _directory_points(raw, header, _sound_share)
 
 
-def _is_stream(raw: BlockDevice, header: SparseHeader) -> bool:
-    """Whether the first thing behind the metadata is a compressed grain, or part of a stream.
+def _is_stream(raw: BlockDevice, said_kind: str) -> bool:
+    """Whether a file is a stream, by what is in it, its header and its descriptor, in this order.
 
-    Where there is nothing, or nothing known, it is what the header says.
+    A compressed grain that inflates in the usual place decides; else the others have a vote each.
     """
-    first = next(walk(raw, header), None)
-    if first is None or first.kind in (Kind.ZEROS, Kind.CUT):
-        return header.is_compressed
-    if first.kind is Kind.GRAIN:
-        return _fits(first.data, header) > 0
-    if first.kind is Kind.DAMAGE:
-        second = [record.kind for record, _ in zip(walk(raw, header), range(8), strict=False)]
-        return header.is_compressed and Kind.GRAIN in second
-    return True
+    there, footer = _there(raw), _footer(raw)
+    votes = {"streamOptimized": 2, "monolithicSparse": -2}.get(said_kind, 0)
+    for header in (each for each in (there, footer) if each is not None):
+        votes += sum(1 if bit else -1 for bit in (header.is_compressed, header.has_markers))
+        votes += {0: -1, 1: 1}.get(header.compress_algorithm, 0)
+    usual = stream_header(1 << 40, GRAIN_SECTORS, GTES_PER_GT, DESCRIPTOR_SECTORS)
+    starts = {each.overhead_sectors for each in (there, footer, usual) if each is not None}
+    for start in starts:
+        if not 1 <= start <= raw.size_bytes // SECTOR_BYTES:
+            continue
+        first = next(walk(raw, replace(usual, overhead_sectors=start)), None)
+        if first is not None and first.kind is Kind.GRAIN and _inflates(first.data):
+            return True
+        if first is not None and first.kind in (Kind.CUT, Kind.TABLE):
+            votes += 2
+    return votes > 0
+
+
+def _inflates(data: memoryview) -> bool:
+    """Whether it is a zlib stream of whole sectors, as a grain of whatever size is."""
+    try:
+        plain, _ = inflate(data, GRAIN_MAX_BYTES)
+    except VmdkError:
+        return False
+    return len(plain) >= SECTOR_BYTES and not len(plain) % SECTOR_BYTES
 
 
 def _has_text(raw: BlockDevice, header: SparseHeader) -> bool:

@@ -244,7 +244,8 @@ def _mend_extent(
     if header is None or codes & HEADER_CODES or is_misplaced:
         from ipva_storage.vmdk.repair.header import best_header
 
-        header = best_header(raw, said_sectors, has_descriptor=is_embedded)
+        kind = text.create_type if text is not None else ""
+        header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
         return
