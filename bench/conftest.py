@@ -30,11 +30,22 @@ def _keep_result(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print operations per second and device work, a line a benchmark."""
-    if not RESULTS:
+    """Print operations per second and device work, and commands beside a peer's, a line each."""
+    beside = [(name, facts) for name, facts in RESULTS if "peer_seconds" in facts]
+    if beside:
+        terminalreporter.section("whole commands beside qemu-img's (median)")
+    for name, facts in beside:
+        ratio = f"{facts['seconds']:8.3f} s {facts['peer_seconds']:8.3f} s {facts['ratio']:7.3f} ×"
+        rest = ", ".join(
+            f"{key} {facts[key]}" for key in ("goal", "size", "memory") if key in facts
+        )
+        terminalreporter.write_line(f"{name:42} {ratio}  {rest}")
+    if len(beside) == len(RESULTS):
         return
     terminalreporter.section("objects per second (best round)")
     for name, facts in RESULTS:
+        if "peer_seconds" in facts:
+            continue
         rest = ", ".join(
             f"{key.replace('_', ' ')} {value}"
             for key, value in facts.items()

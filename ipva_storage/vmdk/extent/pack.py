@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipva_storage.device import Extent, byte_view, is_zero
 from ipva_storage.errors import DeviceError, NoSpaceError
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-TASK_GRAINS: Final = 8
+TASK_GRAINS: Final = 16
 """Grains that a thread deflates at once. Confidence: chosen."""
+
+SAMPLED_TASKS: Final = 4
+"""Of so many tasks one finds out how to deflate, and the next ones do likewise. Confidence: chosen.
+"""
 
 JOBS_MAX: Final = 16
 """Tasks under way, which bounds memory. Confidence: chosen."""
@@ -44,8 +48,15 @@ MARKER_GRAIN_TABLE: Final = 1
 MARKER_GRAIN_DIRECTORY: Final = 2
 MARKER_FOOTER: Final = 3
 
-_Packed = tuple[bytes, list[tuple[int, int]]]
-"""Grains with their markers, and for each grain its number and its first sector in there."""
+
+class _Packed(NamedTuple):
+    """Grains with their markers."""
+
+    data: bytes
+    places: list[tuple[int, int]]
+    """Each grain's number, and its first sector in there."""
+    share: float | None
+    """What was learnt for the next tasks (`codec.Deflated`)."""
 
 
 def stream_header(
@@ -90,6 +101,8 @@ class StreamWriter(DiskExtent):
         self._table = array("I", bytes(4 * header.gtes_per_gt))
         self._table_index = 0
         self._is_sealed = False
+        self._task_count = 0
+        self._share: float | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -186,15 +199,20 @@ class StreamWriter(DiskExtent):
 
     def _submit(self) -> None:
         if self._batch:
-            job = workers().submit(_pack, self._batch, self.header.grain_sectors, self._level)
-            self._jobs.append(job)
+            is_sampled = self._task_count % SAMPLED_TASKS == 0
+            share = None if is_sampled else self._share
+            step = self.header.grain_sectors
+            self._jobs.append(workers().submit(_pack, self._batch, step, self._level, share))
+            self._task_count += 1
             self._batch = []
         while len(self._jobs) > JOBS_MAX:
             self._land(self._jobs.popleft().result())
 
     def _land(self, packed: _Packed) -> None:
         """Write grains behind the others, and enter them into their table."""
-        data, places = packed
+        data, places = packed.data, packed.places
+        # Tasks land in order, and a fixed number behind: so the file is the same every time.
+        self._share = packed.share if packed.share is not None else self._share
         gtes = self.header.gtes_per_gt
         index = places[0][0] // gtes
         if index != self._table_index:
@@ -235,14 +253,15 @@ class StreamWriter(DiskExtent):
         )
 
 
-def _pack(batch: list[tuple[int, memoryview]], grain_sectors: int, level: int) -> _Packed:
+def _pack(
+    batch: list[tuple[int, memoryview]], grain_sectors: int, level: int, share: float | None
+) -> _Packed:
     """Grains, each deflated behind its marker and padded to whole sectors."""
-    parts: list[bytes] = []
+    parts: list[bytes | bytearray] = []
     places: list[tuple[int, int]] = []
     sector = 0
-    deflater = Deflater(level)
-    for grain, data in batch:
-        packed = deflater.deflate(data)
+    deflated = Deflater(level, share=share).deflate([data for _, data in batch])
+    for (grain, _), packed in zip(batch, deflated.streams, strict=True):
         length = GRAIN_MARKER.size + len(packed)
         sector_count = -(-length // SECTOR_BYTES)
         parts += (
@@ -252,4 +271,4 @@ def _pack(batch: list[tuple[int, memoryview]], grain_sectors: int, level: int) -
         )
         places.append((grain, sector))
         sector += sector_count
-    return b"".join(parts), places
+    return _Packed(b"".join(parts), places, deflated.share)
