@@ -107,7 +107,7 @@ class DeltaCheck:
         ends = sectors[is_sound] + self._grain_sectors
         self.end_sector = max(self.end_sector, int(ends.max(initial=0)))
         for code, mask, what in (
-            ("VMDK010", is_unknown, "is nowhere: its entry is of no known kind"),
+            ("VMDK010", is_unknown, "is nowhere: it is of no known kind"),
             ("VMDK010", is_outside, "ends outside the file"),
             ("VMDK013", is_metadata, "lies in the metadata"),
             ("VMDK012", is_shared, "lies where another grain lies"),

@@ -54,7 +54,7 @@ def only(raw: MemoryDevice, code: str) -> Finding:
     (finding,) = check_cowd(raw)
     assert finding.code == code
     assert finding.repair is not None
-    assert "not mended" in finding.repair
+    assert "not written to" in finding.repair
     return finding
 
 

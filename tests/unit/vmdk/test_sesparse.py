@@ -73,7 +73,7 @@ def only(raw: MemoryDevice, code: str) -> Finding:
     (finding,) = check_sesparse(raw)
     assert finding.code == code
     assert finding.repair is not None
-    assert "not mended" in finding.repair
+    assert "not written to" in finding.repair
     return finding
 
 
@@ -298,7 +298,9 @@ def test_entry_of_no_known_kind(value: int) -> None:
     put(raw, entry(7), value)
     finding = only(raw, "VMDK010")
     assert finding.offset_bytes == entry(7)
-    assert "of no known kind" in finding.message
+    assert (
+        finding.message == f"grain 7 with the entry {value:#x} is nowhere: it is of no known kind"
+    )
     error = refused(raw, 7, f"grain 7 has the entry {value:#x}")
     assert error.offset_bytes == entry(7)
     runs = [run for run in SeSparseExtent(raw).extents() if run.is_data]
