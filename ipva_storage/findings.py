@@ -49,6 +49,10 @@ class Finding:
     """The place in the checked device, in bytes."""
     repair: str | None = None
     """The command that mends it, or None."""
+    count: int | None = None
+    """How many things it is about, such as grains, where it stands for several."""
+    length_bytes: int | None = None
+    """How much it is about, in bytes, where that is known."""
 
     def __post_init__(self) -> None:
         if self.code not in CATALOGUE:
@@ -119,6 +123,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "VMDK033": Kind(_W, "parent of another size", "some programs refuse the disk"),
     "VMDK034": Kind(
         _W, "header contradicts itself", "programs may read the disk in different ways"
+    ),
+    "VMDK035": Kind(
+        _E, "grain tables lost", "the disk reads as empty, and its data is still in the file"
     ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipva_storage.cli import output
-from ipva_storage.device import Folder
 from ipva_storage.errors import IpvaError
 from ipva_storage.units import format_size, printable
 
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES: Final = 512
 """What `st_blocks` counts. Source: POSIX stat(2) of Linux, macOS and BSD. Confidence: stated."""
-
-_ONE_FILE: Final = ("raw", "monolithicSparse")
-"""Formats in which the disk is the file that was opened."""
 
 
 def disk(device: BlockDevice, *, segment_limit: int | None = None) -> dict[str, Any]:
@@ -38,15 +34,10 @@ def disk(device: BlockDevice, *, segment_limit: int | None = None) -> dict[str, 
 
 def allocated(device: BlockDevice) -> int | None:
     """Bytes that the files of a disk take on the host; None where it does not tell."""
-    first = Path(device.name)
-    folder = Folder(first.parent)
-    paths = {first}
+    paths = [Path(file.name) for file in getattr(device, "files", (device,))]
     try:
-        if getattr(device, "subformat", "raw") not in _ONE_FILE:
-            lines = getattr(device, "descriptor").extents  # noqa: B009 - a VMDK has one
-            paths |= {folder.resolve(line.file_name) for line in lines if line.file_name}
         return int(sum(path.stat().st_blocks for path in paths)) * _BLOCK_BYTES
-    except (IpvaError, OSError, ValueError, AttributeError):  # Windows counts no blocks
+    except (OSError, ValueError, AttributeError):  # Windows counts no blocks
         return None
 
 
@@ -57,11 +48,11 @@ def has_unreadable(facts: dict[str, Any]) -> bool:
 
 def content(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
     """What is on a disk: `volumes`, and `flash` or `dumps` where it is one of ours."""
-    from ipva_storage import dump, flash
-
     facts: dict[str, Any] = {"volumes": volumes(device)}
     if facts["volumes"]:
         return facts
+    from ipva_storage import dump, flash
+
     if flash.identify(device):
         facts["flash"] = flash_use(device, segment_limit)
     elif dump.identify(device):
@@ -88,8 +79,8 @@ def volumes(device: BlockDevice) -> list[dict[str, Any]]:
         if volume.kind.startswith("FAT"):
             try:
                 part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
-                opened = fat.open(part)
-                facts |= {"label": opened.label, "free": opened.free_bytes}
+                summary = fat.summarise(part)
+                facts |= {"label": summary.label, "free": summary.free_bytes}
             except IpvaError as error:
                 facts["error"] = printable(str(error))
         found.append(facts)

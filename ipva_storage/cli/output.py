@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -32,11 +31,20 @@ REWRITABLE: Final = (
 )
 """The same as in `ipva_storage.vmdk`, here so that `--help` imports nothing of it."""
 
+SUBFORMATS: Final = (*REWRITABLE, "streamOptimized")
+ADAPTERS: Final = ("ide", "buslogic", "lsilogic", "legacyESX")
+"""Likewise."""
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Do everything but write to the image."
+)
+outside_option = click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Follow extents and parents out of the disk's folder.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
 
@@ -66,6 +74,8 @@ def say(text: str, *, err: bool = False) -> None:
 
 def document(value: Any) -> None:
     """Print one JSON document."""
+    import json
+
     click.echo(json.dumps(value, indent=2))
 
 
@@ -117,7 +127,7 @@ def report_findings(
     context: click.Context, findings: Iterable[Finding], where: str, *, as_json: bool
 ) -> NoReturn:
     """Print what a check found in `where`; end with status 1 if it is more than information."""
-    found = [_placed(each, where) for each in findings]
+    found = [placed(each, where) for each in findings]
     if as_json:
         document({"findings": [finding_json(each) for each in found]})
     else:
@@ -125,11 +135,13 @@ def report_findings(
     context.exit(status_of(found))
 
 
-def _placed(finding: Finding, where: str) -> Finding:
+def placed(finding: Finding, where: str) -> Finding:
     """A finding with the target's name where its room left a blank."""
-    from ipva_storage.doctor import advice
+    repair = finding.repair
+    if repair is not None:
+        from ipva_storage.doctor import advice
 
-    repair = finding.repair and advice.fill_image(finding.repair, shlex.quote(where))
+        repair = advice.fill_image(repair, shlex.quote(where))
     return dataclasses.replace(finding, where=finding.where or where, repair=repair)
 
 

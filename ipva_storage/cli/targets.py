@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipva_storage.device import Folder, OverlayDevice, RawDevice, read
+from ipva_storage.device import Folder, RawDevice
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Iterable, Iterator
 
     from ipva_storage.appliance import Appliance
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat import FatVolume
 
 ROLES = ("boot", "cf", "flash", "dump")
-
-_MAGIC_BYTES = 512
-_ARCHIVES = (
-    (0, b"\x1f\x8b\x08", "a gzip file", "gunzip"),
-    (0, b"PK\x03\x04", "a zip archive", "unzip"),
-    (0, b"\xfd7zXZ\0", "an xz file", "unxz"),
-    (0, b"BZh", "a bzip2 file", "bunzip2"),
-    (0, b"\x28\xb5\x2f\xfd", "a zstd file", "unzstd"),
-    (257, b"ustar", "a tar archive (an .ova is one)", "tar xf"),
-    (0, b"QFI\xfb", "a qcow2 disk", "qemu-img convert -O raw"),
-    (0, b"vhdxfile", "a VHDX disk", "qemu-img convert -O raw"),
-    (0, b"conectix", "a VHD disk", "qemu-img convert -O raw"),
-    (0, b"<<< ", "a VDI disk", "qemu-img convert -O raw"),
-)
 
 
 class DiskPath(NamedTuple):
@@ -82,38 +68,48 @@ def is_vm(text: str) -> bool:
     return Path(text).is_dir() or text.lower().endswith(".vmx")
 
 
-def open_vm(text: str) -> Appliance:
+def open_vm(text: str, *, allow_outside: bool = False) -> Appliance:
     """The VM of that name: a folder with one .vmx, or the .vmx.
+
+    Args:
+        text: its name.
+        allow_outside: follow disks, their extents and parents out of its folder.
 
     Raises:
         IpvaError: there is none, or it cannot be read.
     """
     from ipva_storage import appliance
+    from ipva_storage.appliance import image
 
     path = Path(text)
     if path.is_dir():
-        return appliance.open(Folder(path))
+        return appliance.open(Folder(path, allow_outside=allow_outside))
     if not path.exists():
         raise UsageError("there is no such folder or .vmx", where=text)
     if path.suffix.lower() != ".vmx":
         with RawDevice(path) as raw:
-            _refuse_archive(raw)
+            image.refuse_foreign(raw)
         raise UsageError("it is no VM", where=text, remedy="name the folder of the VM, or its .vmx")
-    return appliance.open(Folder(path.parent), path.name)
+    return appliance.open(Folder(path.parent, allow_outside=allow_outside), path.name)
 
 
 @contextlib.contextmanager
-def open_disk(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[BlockDevice]:
+def open_disk(
+    text: str, *, writable: bool = False, dry_run: bool = False, allow_outside: bool = False
+) -> Iterator[BlockDevice]:
     """The disk of that name, whatever its kind, closed at the end of the block.
 
     Args:
         text: an image file, or `VM#role`.
         writable: open it for writing, which locks it.
         dry_run: let everything be written, to memory.
+        allow_outside: follow extents and parents out of its folder.
     """
-    device = _open_device(text, writable=writable and not dry_run)
+    device = _open_device(text, writable=writable and not dry_run, allow_outside=allow_outside)
     try:
         if dry_run:
+            from ipva_storage.device import OverlayDevice
+
             yield OverlayDevice(device)
         else:
             yield device
@@ -123,61 +119,35 @@ def open_disk(text: str, *, writable: bool = False, dry_run: bool = False) -> It
         device.close()
 
 
-def _open_device(text: str, *, writable: bool) -> BlockDevice:
+def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevice:
     vm, role = split_role(text)
     if role is not None:
         from ipva_storage.appliance import Role
 
-        return open_vm(vm).open_disk(Role(role), writable=writable)
+        machine = open_vm(vm, allow_outside=allow_outside)
+        return machine.open_disk(Role(role), writable=writable)
     if Path(text).is_dir():
         raise UsageError(
             "it is a folder, not a disk",
             where=text,
             remedy=f"name one of its disks, like {text}#cf",
         )
-    return open_image(text, writable=writable)
+    return open_image(text, writable=writable, allow_outside=allow_outside)
 
 
-def open_image(path: str | os.PathLike[str], *, writable: bool = False) -> BlockDevice:
+def open_image(
+    path: str | os.PathLike[str], *, writable: bool = False, allow_outside: bool = False
+) -> BlockDevice:
     """An image file as a device: a VMDK by content, anything else as it is.
 
     Raises:
-        IpvaError: it cannot be opened, or calls itself a VMDK and is none.
+        IpvaError: it cannot be opened, or holds no disk that is read here.
     """
-    from ipva_storage import vmdk
+    from ipva_storage.appliance import image
 
     raw = RawDevice(path, writable=writable)
-    try:
-        if vmdk.is_vmdk(raw):
-            return vmdk.open(raw, Folder(Path(path).parent), writable=writable)
-        _refuse_archive(raw)
-        name = Path(path).stem.lower()
-        if Path(path).suffix.lower() == ".vmdk" and not name.endswith("-flat"):
-            raise UsageError(
-                "it is named .vmdk and holds neither a sparse extent nor a descriptor",
-                where=os.fspath(path),
-                remedy="rename it to .img if it is a raw image; else its start is lost",
-            )
-    except BaseException:
-        raw.close()
-        raise
-    return raw
-
-
-def _refuse_archive(raw: RawDevice) -> None:
-    """Refuse what holds a disk in a form not read here, naming the program that turns it into one.
-
-    Source: the magic numbers of RFC 1952, RFC 8878, POSIX.1 (ustar), the zip, xz and bzip2 file
-    formats, and QEMU's of other disks. Confidence: stated.
-    """
-    start = read(raw, 0, min(raw.size_bytes, _MAGIC_BYTES))
-    for offset_bytes, magic, kind, program in _ARCHIVES:
-        if start[offset_bytes : offset_bytes + len(magic)] == magic:
-            raise UsageError(
-                f"it is {kind}, which is not read here",
-                where=raw.name,
-                remedy=f"turn it into an image first: {program} {raw.name}",
-            )
+    folder = Folder(Path(path).parent, allow_outside=allow_outside)
+    return image.disk_in(raw, folder, writable=writable, as_found=True)
 
 
 @contextlib.contextmanager
@@ -201,14 +171,14 @@ def describe(error: IpvaError) -> str:
     return " ".join(str(error).split())
 
 
-def image_path(text: str) -> Path:
+def image_path(text: str, *, allow_outside: bool = False) -> Path:
     """The file that holds a disk, for jobs that look at the image and not through it."""
     vm, role = split_role(text)
     if role is None:
         return Path(text)
     from ipva_storage.appliance import Role
 
-    machine = open_vm(vm)
+    machine = open_vm(vm, allow_outside=allow_outside)
     return machine.folder.resolve(machine.disk_name(Role(role)))
 
 
@@ -232,11 +202,42 @@ def refuse_source(disk: str, target: Path) -> None:
     """Refuse to write a new file over the disk that it is read from, `--force` or not.
 
     Raises:
-        UsageError: the target is the image file, or the flat extent that belongs to it.
+        UsageError: the target is one of the files that the disk is in.
     """
-    image = image_path(disk)
-    for source in (image, image.with_name(f"{image.stem}-flat{image.suffix}")):
-        if target.exists() and source.exists() and source.samefile(target):
+    if target.exists():
+        with open_disk(disk) as device:
+            refuse_files(device, [target])
+
+
+def refuse_files(device: BlockDevice, targets: Iterable[Path]) -> None:
+    """Refuse new files in the place of those that a disk is in, of those below it too.
+
+    Raises:
+        UsageError: one of them is.
+    """
+    sources = list(_files(device))
+    for target in targets:
+        if any(_is_same(source, target) for source in sources):
             raise UsageError(
-                "it is the disk that is read", where=str(target), remedy="choose another name"
+                "it belongs to the disk that is read",
+                where=str(target),
+                remedy="choose another name",
             )
+
+
+def _files(device: BlockDevice | None) -> Iterator[Path]:
+    """The files of a disk and of all disks below it, those too that its descriptor only names."""
+    while device is not None:
+        paths = [Path(file.name) for file in getattr(device, "files", (device,))]
+        yield from paths
+        for line in getattr(getattr(device, "descriptor", None), "extents", ()):
+            if line.file_name:
+                yield paths[0].parent / line.file_name
+        device = getattr(device, "parent", None)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there, or has a name that no file has
+        return False

@@ -67,6 +67,16 @@ class BlockDevice(Protocol):
         """Flush nothing, release what is held. Closing twice is harmless."""
 
 
+class FileDevice(BlockDevice, Protocol):
+    """A block device that the end of a `with` block closes: what a folder opens."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+
 class Device(ABC):
     """Base of our own kinds: range checks, the context manager, and the answers of a fixed size."""
 
@@ -130,6 +140,20 @@ class Device(ABC):
                 where=self.name,
                 offset_bytes=offset_bytes,
             )
+
+
+def announce(device: BlockDevice, ranges: Iterable[tuple[int, int]]) -> None:
+    """Tell a device that saves what is overwritten which ranges are next, to be saved together.
+
+    For other devices it means nothing.
+
+    Args:
+        device: what is to be written to.
+        ranges: offsets and lengths.
+    """
+    expect = getattr(device, "expect", None)
+    if expect is not None:
+        expect(ranges)
 
 
 def byte_view(data: ReadableBuffer) -> memoryview:

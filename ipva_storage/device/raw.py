@@ -122,6 +122,12 @@ class RawDevice(Device):
             with self._told(None):
                 getattr(os, "fdatasync", os.fsync)(self._file)
 
+    def forget(self) -> None:
+        """Let the host drop what it keeps of the file, so that reading asks the medium again."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
         """Punch a hole where the host can; write zeros where it cannot."""
         self._check_writable(offset_bytes, length_bytes)

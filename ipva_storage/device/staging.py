@@ -12,12 +12,14 @@ from ipva_storage.device.folder import Folder, held
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
 @contextlib.contextmanager
-def staged(folder: Folder, *, last: str, force: bool = False) -> Iterator[Folder]:
+def staged(
+    folder: Folder, *, last: str, force: bool = False, names: Iterable[str] = ()
+) -> Iterator[Folder]:
     """A hidden folder within `folder`, whose files move out when the block ends well.
 
     On an error or Ctrl-C it goes, with all that is in it; files that had moved out already go too,
@@ -27,12 +29,15 @@ def staged(folder: Folder, *, last: str, force: bool = False) -> Iterator[Folder
         folder: where the files shall be; made if it is not there.
         last: the name of the file that moves last, because it makes the others count.
         force: replace files of the same names.
+        names: of files that are known beforehand; where one is there, nothing is begun.
 
     Raises:
         DeviceError: a file of one of the names is there, or the folder cannot be written to.
     """
     is_new = not folder.path.exists()
     place = folder.path / f".{secrets.token_hex(4)}.part"
+    for name in names:
+        _refuse(folder.path / name, force=force)
     try:
         place.mkdir(parents=True)
     except OSError as error:
@@ -51,6 +56,15 @@ def staged(folder: Folder, *, last: str, force: bool = False) -> Iterator[Folder
                 folder.path.rmdir()
 
 
+def _refuse(path: Path, *, force: bool) -> None:
+    if path.is_dir():
+        raise DeviceError("it is a folder", where=str(path), remedy="choose another name")
+    if not force and os.path.lexists(path):
+        raise DeviceError(
+            "it exists already", where=str(path), remedy="choose another name, or use --force"
+        )
+
+
 class _Move:
     """Moves files from one folder to the other, and back when one of them cannot."""
 
@@ -63,7 +77,7 @@ class _Move:
     def all(self, last: str) -> None:
         names = sorted((path.name for path in self._source.iterdir()), key=lambda n: (n == last, n))
         for name in names:
-            self._refuse(self._target / name)
+            _refuse(self._target / name, force=self._force)
         started: list[str] = []
         try:
             self._aside.mkdir()
@@ -80,18 +94,10 @@ class _Move:
                 ) from error
             raise
 
-    def _refuse(self, path: Path) -> None:
-        if path.is_dir():
-            raise DeviceError("it is a folder", where=str(path), remedy="choose another name")
-        if not self._force and os.path.lexists(path):
-            raise DeviceError(
-                "it exists already", where=str(path), remedy="choose another name, or use --force"
-            )
-
     def _one(self, name: str) -> None:
         target = self._target / name
         if os.path.lexists(target):
-            self._refuse(target)
+            _refuse(target, force=self._force)
             with held(target):
                 target.rename(self._aside / name)
         (self._source / name).rename(target)

@@ -23,7 +23,7 @@ from ipva_storage.vmdk.extent.header import (
 )
 from ipva_storage.vmdk.extent.sesparse import SESPARSE_MAGIC, SeSparseExtent
 from ipva_storage.vmdk.extent.sparse import SparseExtent
-from ipva_storage.vmdk.extent.stream import StreamExtent
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, StreamExtent
 from ipva_storage.vmdk.extent.zero import ZeroExtent
 
 if TYPE_CHECKING:
@@ -52,10 +52,25 @@ DEVICE_KINDS: Final = ("VMFSRDM", "VMFSRAW")
 """Words for a whole physical disk. Source: Virtual Disk Format 5.0. Confidence: stated."""
 
 
+BEHEADED_REMEDY: Final = "its start is lost; mend it with: ipva disk repair"
+"""What to do about a file that `is_beheaded`."""
+
+
 def is_vmdk(raw: BlockDevice) -> bool:
     """Whether a file is a VMDK by its content: a sparse extent of any kind, or a descriptor."""
     start = read(raw, 0, min(raw.size_bytes, 1024))
     return start[:4] == SPARSE_MAGIC or start[:4] in OTHER_MAGICS or is_descriptor(start)
+
+
+def is_beheaded(raw: BlockDevice) -> bool:
+    """Whether a file has lost its first bytes, and is a sparse extent by what is left.
+
+    That is a descriptor where it is embedded as a rule, or a footer.
+    """
+    if raw.size_bytes < 2 * SECTOR_BYTES or read(raw, 0, 4) == SPARSE_MAGIC:
+        return False
+    footer = read(raw, raw.size_bytes - FOOTER_OFFSET_BYTES, 4) == SPARSE_MAGIC
+    return footer or is_descriptor(read(raw, SECTOR_BYTES, SECTOR_BYTES))
 
 
 def open(  # noqa: A001 - the rooms' common door
@@ -86,7 +101,8 @@ def _open(
             raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
         if is_descriptor(start):
             return _open_described(raw, folder, children, writable=writable)
-        raise VmdkError("it is no VMDK file", where=raw.name)
+        remedy = BEHEADED_REMEDY if is_beheaded(raw) else None
+        raise VmdkError("it is no VMDK file", where=raw.name, remedy=remedy)
     except BaseException:
         raw.close()
         raise

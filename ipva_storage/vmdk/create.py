@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ipva_storage.device.staging import staged
 from ipva_storage.errors import UsageError
 from ipva_storage.units import SECTOR_BYTES, printable
+from ipva_storage.vmdk.access import EXTENTS_MAX
 from ipva_storage.vmdk.codec import DEFAULT_LEVEL, LEVELS
 from ipva_storage.vmdk.describe import ADAPTERS, describe
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
@@ -84,7 +85,8 @@ def create(
     """
     _check_arguments(name, size_bytes, subformat, adapter, level)
     folder.resolve(name)
-    with staged(folder, last=name, force=force) as place:
+    names = file_names(name, size_bytes, subformat)
+    with staged(folder, last=name, force=force, names=names) as place:
         with contextlib.ExitStack() as files:
             raw = files.enter_context(place.new_file(name))
             disk = _DISKS[subformat](
@@ -95,6 +97,27 @@ def create(
             disk.seal()
         if verify is not None:
             verify(place)
+
+
+def file_names(name: str, size_bytes: int, subformat: str) -> list[str]:
+    """Names of all files of a disk that `create` makes, the one with the descriptor first.
+
+    Args:
+        name: its file.
+        size_bytes: of the disk.
+        subformat: one of `SUBFORMATS`.
+    """
+    letter = {"twoGbMaxExtentSparse": "s", "twoGbMaxExtentFlat": "f"}.get(subformat)
+    if letter is not None:
+        count = -(-size_bytes // (SPLIT_SECTORS * SECTOR_BYTES))
+        return [name, *(_part_name(name, f"{letter}{number + 1:03}") for number in range(count))]
+    is_flat = subformat in ("monolithicFlat", "vmfs")
+    return [name, _part_name(name, "flat")] if is_flat else [name]
+
+
+def _part_name(name: str, ending: str) -> str:
+    """Name of a further file, with the ending before `.vmdk`."""
+    return f"{name.removesuffix('.vmdk')}-{ending}.vmdk"
 
 
 class _Making:
@@ -123,8 +146,8 @@ class _Making:
         return describe(self.subformat, extents, size_bytes, adapter=self.adapter)
 
     def part(self, ending: str) -> tuple[str, BlockDevice]:
-        """One more file: its name, with the ending before `.vmdk`, and the file."""
-        name = f"{self.name.removesuffix('.vmdk')}-{ending}.vmdk"
+        """One more file: its name, and the file."""
+        name = _part_name(self.name, ending)
         return name, self._files.enter_context(self._place.new_file(name))
 
     def pieces(self) -> Iterator[tuple[int, int]]:
@@ -312,5 +335,10 @@ def _check_arguments(name: str, size_bytes: int, subformat: str, adapter: str, l
         raise UsageError(f"{level} is no level of compression; choose 1 to 9")
     if not 1 <= size_bytes <= CAPACITY_MAX_BYTES:
         raise UsageError(f"a disk of {size_bytes} bytes cannot be; choose 1 byte to 64 TiB")
+    if len(file_names(name, size_bytes, subformat)) - 1 > EXTENTS_MAX:
+        raise UsageError(
+            f"a disk of {size_bytes} bytes has too many pieces of 2 GiB",
+            remedy="choose a kind that is not split, such as monolithicSparse",
+        )
     if any(c in name for c in '"\r\n\0'):
         raise UsageError("a file name with quotation marks or line ends fits no descriptor")

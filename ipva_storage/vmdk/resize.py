@@ -71,20 +71,14 @@ def resize(
             written to.
         DeviceError: a file cannot be read or written.
     """
-    size_bytes = -(-size_bytes // SECTOR_BYTES) * SECTOR_BYTES
-    if not 1 <= size_bytes <= CAPACITY_MAX_BYTES:
-        raise UsageError(f"a disk of {size_bytes} bytes cannot be; choose 1 byte to 64 TiB")
+    size_bytes = _whole_sectors(size_bytes)
     with access.open(folder.open(name), folder) as disk:
         _refuse_chain(folder, name, disk)
         lost = lost_tail_bytes(disk, size_bytes, progress)
         done = Resized(disk.size_bytes, size_bytes, lost)
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
     if lost and not allow_loss and not dry_run:
-        raise UsageError(
-            f"the last {format_size(lost)} of it are not empty, and would be cut off",
-            where=folder.resolve(name).as_posix(),
-            remedy="shrink what is on it first, or use --allow-loss",
-        )
+        raise _loss(lost, folder.resolve(name).as_posix())
     if dry_run or done.before_bytes == size_bytes:
         return done
     if is_stream:
@@ -92,6 +86,42 @@ def resize(
     else:
         _in_place(folder, name, size_bytes)
     return done
+
+
+def resize_raw(
+    raw: BlockDevice,
+    size_bytes: int,
+    *,
+    allow_loss: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Resized:
+    """Give a raw image another size; arguments and errors are those of `resize`."""
+    size_bytes = _whole_sectors(size_bytes)
+    lost = lost_tail_bytes(raw, size_bytes, progress)
+    done = Resized(raw.size_bytes, size_bytes, lost)
+    if dry_run or done.before_bytes == size_bytes:
+        return done
+    if lost and not allow_loss:
+        raise _loss(lost, raw.name)
+    raw.resize(size_bytes)
+    raw.flush()
+    return done
+
+
+def _whole_sectors(size_bytes: int) -> int:
+    rounded = -(-size_bytes // SECTOR_BYTES) * SECTOR_BYTES
+    if not 1 <= rounded <= CAPACITY_MAX_BYTES:
+        raise UsageError(f"a disk of {size_bytes} bytes cannot be; choose 1 byte to 64 TiB")
+    return rounded
+
+
+def _loss(lost_bytes: int, where: str) -> UsageError:
+    return UsageError(
+        f"the last {format_size(lost_bytes)} of it are not empty, and would be cut off",
+        where=where,
+        remedy="shrink what is on it first, or use --allow-loss",
+    )
 
 
 def lost_tail_bytes(device: BlockDevice, size_bytes: int, progress: Progress = silent) -> int:
@@ -146,6 +176,12 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
             _one_file(disk, resized_text(disk.descriptor, after, size_bytes), size_bytes)
             return
         after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
+        if len(after) > access.EXTENTS_MAX:
+            raise UsageError(
+                f"it would have {len(after)} extents, which are too many",
+                where=disk.name,
+                remedy="convert it to a kind that is not split, such as monolithicSparse",
+            )
         last = min(len(before), len(after)) - 1
         for line in after[len(before) :]:
             _new_part(folder, line)

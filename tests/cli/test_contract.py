@@ -15,7 +15,9 @@ from typing import Any
 import click
 import pytest
 
+from ipva_storage.cli import undoing
 from ipva_storage.cli.main import COMMANDS, program
+from ipva_storage.device import RawDevice
 
 Ipva = Callable[..., Any]
 
@@ -26,11 +28,16 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
     for name in COMMANDS:
         command = program.get_command(context, name)
         assert command is not None
-        if isinstance(command, click.Group):
-            for word, child in command.commands.items():
-                yield f"{name} {word}", child
-        else:
-            yield name, command
+        yield from below(name, command)
+
+
+def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command, or all that are in a group."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    for word, child in command.commands.items():
+        yield from below(f"{words} {word}", child)
 
 
 @pytest.mark.parametrize(("words", "command"), list(every_command()))
@@ -48,12 +55,13 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     words: str, command: click.Command
 ) -> None:
     """What writes to an existing image can be tried without writing."""
-    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot"}
+    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
+    changing |= {"repair", "resize", "compact", "commit"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
 
 
-FIRST = ("new", "boot", "fs put", "flash put", "dump add")
+FIRST = ("undo", "new", "boot", "fs put", "flash put", "dump add")
 LAST = ("fs rm", "flash rm", "dump clear", "fs format", "flash format", "dump format")
 
 
@@ -67,6 +75,10 @@ def test_every_example_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text("hello")
     assert ipva("new", "demo", "--cf-size", "64M").status == 0
+    with undoing.undoable(Path("demo/hd-cf.vmdk.undo")) as undo:
+        raw = RawDevice("demo/hd-cf.vmdk", writable=True)
+        with undo.device(raw) as device:
+            device.write(0, b"damaged")
     order = {words: place for place, words in enumerate([*FIRST, "", *LAST])}
     commands = sorted(every_command(), key=lambda each: order.get(each[0], len(FIRST)))
     for words, command in commands:
@@ -194,6 +206,10 @@ def test_inspection_leaves_bytes_and_times_as_they_were(ipva: Ipva, vm: Path) ->
         ["fs", "format", f"{vm}#cf", "--dry-run"],
         ["disk", "info", f"{vm}#cf"],
         ["disk", "check", f"{vm}#cf"],
+        ["disk", "map", f"{vm}#cf"],
+        ["disk", "diff", f"{vm}#cf", vm / "hd-cf.vmdk"],
+        ["disk", "resize", f"{vm}#cf", "+1G", "--dry-run"],
+        ["disk", "compact", f"{vm}#cf", "--dry-run"],
     ):
         result = ipva(*words)
         assert result.status == 0, (words, result.out, result.err)
@@ -207,7 +223,8 @@ def test_inspection_leaves_bytes_and_times_as_they_were(ipva: Ipva, vm: Path) ->
         (["boot", "VM"], {"booted", "error", "trace", "ram", "dram", "segments", "lost"}),
         (["doctor", "VM"], {"findings"}),
         (["disk", "info", "VM#cf"], {"format", "virtual_size", "file_size", "volumes"}),
-        (["disk", "check", "VM#cf"], {"errors", "leaks", "findings"}),
+        (["disk", "check", "VM#cf"], {"errors", "leaks", "leaked_bytes", "findings"}),
+        (["disk", "diff", "VM#cf", "VM#cf"], {"equal", "sizes", "ranges"}),
         (["fs", "check", "VM#cf"], {"findings"}),
         (["flash", "info", "VM"], {"segments", "objects", "used", "free", "wear"}),
         (

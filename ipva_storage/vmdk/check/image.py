@@ -20,6 +20,7 @@ from ipva_storage.vmdk.access import (
     OTHER_MAGICS,
     extent_lines,
     has_file,
+    is_beheaded,
     lone_extent,
     lost_delta_remedy,
     open_extent,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 REPAIR: Final = "ipva disk repair DISK"
 """What mends a VMDK, as far as it can be."""
 
-FOR_REPAIR: Final = frozenset(f"VMDK{number:03}" for number in (*range(1, 14), *range(14, 31), 34))
+FOR_REPAIR: Final = frozenset(f"VMDK{number:03}" for number in (*range(1, 31), 34, 35))
 """Codes of which `vmdk.repair` mends at least some."""
 
 HEADERS: Final[dict[bytes, Callable[[BlockDevice], AnyHeader]]] = {
@@ -88,6 +89,9 @@ def check(
         raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
     elif is_descriptor(start):
         findings = _check_described(raw, folder, progress)
+    elif is_beheaded(raw):
+        message = "its magic is lost, though a descriptor or a footer is there"
+        findings = iter([Finding("VMDK001", "header", message, offset_bytes=0)])
     else:
         raise VmdkError("it is no VMDK file", where=raw.name)
     for finding in findings:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_storage.device import read
+from ipva_storage.device.base import announce
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.tables import ENTRY_ZEROED
@@ -114,6 +115,9 @@ def move(extent: SparseExtent, moves: Sequence[tuple[int, int, int]]) -> None:
     """
     for first in range(0, len(moves), MOVE_GRAINS):
         batch = moves[first : first + MOVE_GRAINS]
+        announce(
+            extent.raw, [(target * SECTOR_BYTES, extent.grain_bytes) for _, _, target in batch]
+        )
         for _, sector, target in batch:
             place = sector * SECTOR_BYTES
             data = read(extent.raw, place, min(extent.grain_bytes, extent.raw.size_bytes - place))

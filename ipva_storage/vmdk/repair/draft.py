@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ipva_storage.device import Folder, MemoryDevice, OverlayDevice, read
+from ipva_storage.device.base import announce
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ipva_storage.device import Device
+    from ipva_storage.device.base import FileDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Draft:
     def __init__(self, folder: Folder) -> None:
         """Start without changes; files are opened as they are asked for."""
         self._folder = folder
-        self._raws: dict[str, Device | None] = {}
+        self._raws: dict[str, FileDevice | None] = {}
         self._overlays: dict[str, OverlayDevice] = {}
         self.steps: list[Step] = []
         self.folder: Folder = _DraftFolder(folder.path, self, allow_outside=folder.allow_outside)
@@ -68,15 +69,21 @@ class Draft:
         self.steps.append(Step(name))
         return self.steps[-1]
 
-    def write(self, step: Step, offset_bytes: int, data: ReadableBuffer) -> None:
-        """Change bytes of a step's file; what is as it should be already is left alone."""
+    def write(self, step: Step, offset_bytes: int, data: ReadableBuffer) -> bool:
+        """Change bytes of a step's file; what is as it should be already is left alone.
+
+        Returns:
+            Whether anything changed.
+        """
         device, wanted = self.device(step.name), bytes(data)
         end_bytes = offset_bytes + len(wanted)
         if end_bytes > device.size_bytes:
             self.resize(step, end_bytes)
-        if read(device, offset_bytes, len(wanted)) != wanted:
-            device.write(offset_bytes, wanted)
-            step.writes.append(Write(offset_bytes, wanted))
+        if read(device, offset_bytes, len(wanted)) == wanted:
+            return False
+        device.write(offset_bytes, wanted)
+        step.writes.append(Write(offset_bytes, wanted))
+        return True
 
     def resize(self, step: Step, size_bytes: int) -> None:
         """Change the length of a step's file."""
@@ -103,7 +110,7 @@ class Draft:
         Raises:
             DeviceError: a file cannot be written; steps before that are done.
         """
-        writers: dict[str, Device] = {}
+        writers: dict[str, FileDevice] = {}
         try:
             for step in self.steps:
                 if not step.writes:
@@ -136,7 +143,11 @@ class Draft:
             return False
 
 
-def _apply(step: Step, device: Device) -> None:
+def _apply(step: Step, device: FileDevice) -> None:
+    announce(
+        device,
+        [(each.offset_bytes, len(each.data)) for each in step.writes if each.data is not None],
+    )
     for write in step.writes:
         if write.data is None:
             device.resize(write.offset_bytes)
@@ -152,7 +163,7 @@ class _DraftFolder(Folder):
         super().__init__(path, allow_outside=allow_outside)
         self._draft = draft
 
-    def open(self, name: str, *, writable: bool = False) -> Device:
+    def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """A file as it would be.
 
         Raises:
