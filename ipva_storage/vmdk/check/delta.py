@@ -29,7 +29,7 @@ class Ranges:
     """Parts of the file that no grain may lie in."""
 
     def __init__(self, starts: Sectors, stops: Sectors) -> None:
-        """Take the first sectors of the parts, and those behind them."""
+        """Take the first sectors of the parts, and those behind them; one part starts at 0."""
         order = np.argsort(starts, kind="stable")
         self._starts = starts[order]
         self._stops = np.maximum.accumulate(stops[order])
@@ -38,7 +38,7 @@ class Ranges:
         """Which runs of `length` sectors lie in a part, or begin or end in one."""
         at = np.searchsorted(self._starts, starts + length, "left")
         found: Mask = self._stops[at - 1] > starts
-        return found & (at > 0)
+        return found
 
 
 class DeltaCheck:
@@ -107,7 +107,7 @@ class DeltaCheck:
         ends = sectors[is_sound] + self._grain_sectors
         self.end_sector = max(self.end_sector, int(ends.max(initial=0)))
         for code, mask, what in (
-            ("VMDK010", is_unknown, "is nowhere: its entry is of no known kind"),
+            ("VMDK010", is_unknown, "is nowhere: it is of no known kind"),
             ("VMDK010", is_outside, "ends outside the file"),
             ("VMDK013", is_metadata, "lies in the metadata"),
             ("VMDK012", is_shared, "lies where another grain lies"),

@@ -37,8 +37,8 @@ REMEDY: Final = (
 """The way out when reading finds damage."""
 
 NOT_MENDED: Final = (
-    "this kind is read, and not mended: save what can be read with ipva disk convert, or restore "
-    "it from a backup"
+    "restore it from a backup, or save what can be read with ipva disk convert; a file of this "
+    "kind is not written to"
 )
 """The way out when a check does."""
 

@@ -274,6 +274,8 @@ class SeSparseSweep(Sweep):
 
     def place_of(self, entry: int) -> str:
         """Where a grain is said to be."""
+        if entry >> 60 != sesparse.ALLOCATED:
+            return f"with the entry {entry:#x}"
         number = entry >> 48 & 0xFFF | (entry & 0xFFFF_FFFF_FFFF) << 12
         return f"at sector {self.header.grains.offset_sectors + number * sesparse.GRAIN_SECTORS}"
 

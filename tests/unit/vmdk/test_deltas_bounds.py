@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ipva_storage.device import Extent
 
 MIB, TIB = 1 << 20, 1 << 40
-SECONDS = 2.0
+SECONDS = 3.0
 MEMORY_BYTES = 64 * MIB
 COWD_TABLES = MIB
 """As many as 2 TiB in grains of a sector need."""

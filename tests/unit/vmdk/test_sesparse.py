@@ -28,7 +28,7 @@ from ipva_storage.testing.vmdk_deltas import (
 )
 from ipva_storage.vmdk.check import taken
 from ipva_storage.vmdk.check.sesparse import check_sesparse
-from ipva_storage.vmdk.extent import sesparse
+from ipva_storage.vmdk.extent import sesparse, sweep
 from ipva_storage.vmdk.extent.sesparse import SeSparseExtent
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def only(raw: MemoryDevice, code: str) -> Finding:
     (finding,) = check_sesparse(raw)
     assert finding.code == code
     assert finding.repair is not None
-    assert "not mended" in finding.repair
+    assert "not written to" in finding.repair
     return finding
 
 
@@ -262,8 +262,10 @@ def test_file_ends_within_its_tables() -> None:
     refused(raw, 8292, "grain table 2")
 
 
-def test_table_used_twice() -> None:
-    """VMDK020: a table that two entries name is found with the second."""
+@pytest.mark.parametrize("chunk_tables", [1, 1 << 16])
+def test_table_used_twice(monkeypatch: pytest.MonkeyPatch, chunk_tables: int) -> None:
+    """VMDK020: a table that two entries name is found with the second, however far apart."""
+    monkeypatch.setattr(sweep, "CHUNK_TABLES", chunk_tables)
     raw = image()
     put(raw, GD + 8, SESPARSE_TABLE_MARK << 32)
     finding = only(raw, "VMDK020")
@@ -296,7 +298,9 @@ def test_entry_of_no_known_kind(value: int) -> None:
     put(raw, entry(7), value)
     finding = only(raw, "VMDK010")
     assert finding.offset_bytes == entry(7)
-    assert "of no known kind" in finding.message
+    assert (
+        finding.message == f"grain 7 with the entry {value:#x} is nowhere: it is of no known kind"
+    )
     error = refused(raw, 7, f"grain 7 has the entry {value:#x}")
     assert error.offset_bytes == entry(7)
     runs = [run for run in SeSparseExtent(raw).extents() if run.is_data]
@@ -320,6 +324,15 @@ def test_grain_in_the_tables(grains_sector: int) -> None:
     named = next(found for found in check_sesparse(raw) if found.code == "VMDK013")
     assert named.offset_bytes == entry(0)
     assert refused(raw, 0, "which is in the metadata").offset_bytes == entry(0)
+
+
+def test_directory_that_is_a_table() -> None:
+    """Where the directory is said to be a table too, it is read as one, to its end."""
+    raw = image()
+    put(raw, 144, 8)
+    found = bytearray(b"\xff" * 400 * GRAIN)
+    SeSparseExtent(raw).read_into(0, found)
+    assert found == bytes(400 * GRAIN)  # what names a table looks like an unmapped grain
 
 
 def test_grain_in_what_reading_does_not_need() -> None:
