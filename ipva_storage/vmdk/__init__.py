@@ -12,6 +12,7 @@ from ipva_storage.vmdk.create import REWRITABLE, SUBFORMATS, create, file_names
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor, ExtentLine
 from ipva_storage.vmdk.disk import VmdkDevice
+from ipva_storage.vmdk.remains import has_remains, open_remains
 from ipva_storage.vmdk.resize import Resized, resize, resize_raw
 from ipva_storage.vmdk.snapshot import Committed, commit, snapshot
 
@@ -31,8 +32,10 @@ __all__ = [
     "compact",
     "create",
     "file_names",
+    "has_remains",
     "is_vmdk",
     "open",
+    "open_remains",
     "punch",
     "resize",
     "resize_raw",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ipva_storage.cli.disk import change, convert, inspect, snapshot
+from ipva_storage.cli.disk import change, convert, inspect, make, snapshot
 
 
 @click.group("disk", short_help="VMDK and raw images")
@@ -17,7 +17,7 @@ for each in (
     inspect.check,
     inspect.map_runs,
     convert.convert,
-    convert.create,
+    make.create,
     inspect.diff,
     change.resize,
     change.compact,
