@@ -123,6 +123,15 @@ def test_damage_within_a_stream_without_end(stream: Path) -> None:
     assert_left(stream, [(3, 11), (401, 512)])
 
 
+def test_zeros_in_the_middle_of_a_stream_without_end(stream: Path) -> None:
+    """A block that was never downloaded is damage as well, though zeros stand for nothing else."""
+    data = bytearray(stream.read_bytes()[:-1024])
+    start, stop = place_of(stream, 10), place_of(stream, 400)
+    data[start:stop] = bytes(stop - start)
+    stream.write_bytes(data)
+    assert_left(stream, [(3, 400)])
+
+
 def test_grains_out_of_order(stream: Path) -> None:
     """They are found; where a part is lost, what was not found may be in there."""
     data = bytearray(stream.read_bytes())
@@ -187,6 +196,17 @@ def test_a_child_is_not_opened_without_its_parent(tmp_path: Path) -> None:
     assert not vmdk.has_remains(folder, "child.vmdk")
     with pytest.raises(VmdkError, match="parent"):
         vmdk.open_remains(folder, "child.vmdk")
+
+
+def test_a_split_child_is_not_opened_without_its_parent(tmp_path: Path) -> None:
+    """As one file or as several."""
+    folder, text = Folder(tmp_path), tmp_path / "disk.vmdk"
+    vmdk.create(folder, text.name, MIB, subformat="twoGbMaxExtentSparse")
+    hint = 'parentCID=12345678\nparentFileNameHint="gone.vmdk"'
+    text.write_text(text.read_text().replace("parentCID=ffffffff", hint))
+    assert not vmdk.has_remains(folder, text.name)
+    with pytest.raises(VmdkError, match="parent"):
+        vmdk.open_remains(folder, text.name)
 
 
 @pytest.mark.parametrize("name", ["empty.vmdk", "noise.vmdk", "header.vmdk"])
