@@ -15,6 +15,8 @@ IpvaError
     + DumpError
     + FirmwareError
     + ConfigError
+    + UndoError
+    + NoDiskError
   * DeviceError               the medium refused
     + PowerCutError           raised by the fault device only
     + NorViolationError       a program that would set a cleared bit
@@ -105,6 +107,14 @@ class FirmwareError(ImageError):
 
 class ConfigError(ImageError):
     """A configuration file cannot be used."""
+
+
+class UndoError(ImageError):
+    """An undo journal cannot be used, or does not fit the images that it names."""
+
+
+class NoDiskError(ImageError):
+    """A file is no disk image of a kind that is read."""
 
 
 class DeviceError(IpvaError):

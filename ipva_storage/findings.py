@@ -124,6 +124,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "VMDK034": Kind(
         _W, "header contradicts itself", "programs may read the disk in different ways"
     ),
+    "VMDK035": Kind(
+        _E, "grain tables lost", "the disk reads as empty, and its data is still in the file"
+    ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
     "PART002": Kind(_E, "partitions overlap", "writing to one destroys the other"),

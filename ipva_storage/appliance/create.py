@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.appliance import roles
-from ipva_storage.appliance.machine import Appliance, vmx_names
-from ipva_storage.appliance.machine import open as open_appliance
 from ipva_storage.appliance.roles import Role
-from ipva_storage.appliance.vmx import new_vmx
-from ipva_storage.device.staging import staged
 from ipva_storage.errors import UsageError
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ipva_storage.appliance.machine import Appliance
     from ipva_storage.device import BlockDevice, Folder
 
 VMX_NAME: Final = "ipva.vmx"
@@ -49,6 +46,9 @@ def create(
         DeviceError: files of these names are there, or cannot be made.
     """
     from ipva_storage import flash, vmdk
+    from ipva_storage.appliance import machine
+    from ipva_storage.appliance.vmx import new_vmx
+    from ipva_storage.device.staging import staged
 
     flash.visible_ram_bytes(ram_bytes)  # refuses too little
     disks = {role.node: role.file_name for role in Role}
@@ -59,7 +59,7 @@ def create(
         for role, (size_bytes, fill) in contents.items():
             vmdk.create(stage, role.file_name, size_bytes, subformat=subformat, fill=fill)
         stage.write_text(VMX_NAME, vmx.text())
-    return open_appliance(folder, VMX_NAME)
+    return machine.open(folder, VMX_NAME)
 
 
 def _contents(
@@ -101,6 +101,8 @@ def format_flash(device: BlockDevice) -> None:
 
 def _refuse_other(folder: Folder, *, force: bool) -> None:
     """Refuse a folder that would then have two .vmx, or files that would be replaced."""
+    from ipva_storage.appliance.machine import vmx_names
+
     others = [name for name in vmx_names(folder) if name != VMX_NAME]
     if others:
         raise UsageError(

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from ipva_storage.appliance.image import open_image
 from ipva_storage.appliance.vmx import LIMIT_BYTES, VmxFile
 from ipva_storage.device import read
 from ipva_storage.errors import ConfigError, IpvaError, UsageError
-from ipva_storage.units import SECTOR_BYTES, printable
+from ipva_storage.units import printable
 
 if TYPE_CHECKING:
     from ipva_storage.appliance.roles import Role
     from ipva_storage.device import BlockDevice, Folder
-
-_OTHER_ENDINGS: Final = (".vmx", ".vmxf", ".vmsd", ".nvram", ".log")
-"""Files that VMware keeps beside the disks. Source: VMware manuals, "Files that make up a virtual
-machine". Confidence: stated.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,42 +54,16 @@ class Appliance:
 
         Raises:
             ConfigError: the .vmx has no disk at that node.
+            NoDiskError: its file holds no disk that is read here.
             DeviceError: its file is missing, outside the folder, or in use.
             VmdkError: its file is no usable VMDK.
         """
         name = self.disk_name(role)
         try:
-            return _open_image(self.folder, name, writable=writable)
+            return open_image(self.folder, name, writable=writable)
         except IpvaError as error:
             error.where = f"{printable(error.where or name)}, {role.place}"
             raise
-
-
-def _open_image(folder: Folder, name: str, *, writable: bool) -> BlockDevice:
-    from ipva_storage import vmdk
-
-    raw = folder.open(name, writable=writable)
-    try:
-        is_vmdk = vmdk.is_vmdk(raw)
-        if not is_vmdk:
-            _refuse_no_disk(raw, name)
-    except BaseException:
-        raw.close()
-        raise
-    return vmdk.open(raw, folder.beside(name), writable=writable) if is_vmdk else raw
-
-
-def _refuse_no_disk(raw: BlockDevice, name: str) -> None:
-    """Refuse as a raw disk what is named otherwise, or has a length that no disk has."""
-    what = None
-    if name.lower().endswith(".vmdk"):
-        what = "it is named .vmdk and is none: its start is lost"
-    elif name.lower().endswith(_OTHER_ENDINGS):
-        what = "it is a file of the virtual machine, and no disk"
-    elif not raw.size_bytes or raw.size_bytes % SECTOR_BYTES:
-        what = f"it is no disk, or was cut: {raw.size_bytes} bytes are not whole sectors"
-    if what is not None:
-        raise ConfigError(what, where=raw.name)
 
 
 def open(folder: Folder, vmx_name: str | None = None) -> Appliance:  # noqa: A001 - a store's door

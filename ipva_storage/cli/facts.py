@@ -48,11 +48,11 @@ def has_unreadable(facts: dict[str, Any]) -> bool:
 
 def content(device: BlockDevice, segment_limit: int | None) -> dict[str, Any]:
     """What is on a disk: `volumes`, and `flash` or `dumps` where it is one of ours."""
-    from ipva_storage import dump, flash
-
     facts: dict[str, Any] = {"volumes": volumes(device)}
     if facts["volumes"]:
         return facts
+    from ipva_storage import dump, flash
+
     if flash.identify(device):
         facts["flash"] = flash_use(device, segment_limit)
     elif dump.identify(device):
@@ -79,8 +79,8 @@ def volumes(device: BlockDevice) -> list[dict[str, Any]]:
         if volume.kind.startswith("FAT"):
             try:
                 part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
-                opened = fat.open(part)
-                facts |= {"label": opened.label, "free": opened.free_bytes}
+                summary = fat.summarise(part)
+                facts |= {"label": summary.label, "free": summary.free_bytes}
             except IpvaError as error:
                 facts["error"] = printable(str(error))
         found.append(facts)

@@ -47,8 +47,9 @@ def command(context: click.Context, target: str, as_json: bool) -> None:
 
 def _refuse_unknown(device: BlockDevice, facts: dict[str, Any]) -> None:
     """A raw file in which nothing is recognised may be anything: say so instead of guessing."""
-    is_blank = not any(run.is_data for run in device.extents())
-    if facts["format"] == "raw" and "content" in facts and not is_blank:
+    if facts["format"] != "raw" or "content" not in facts:
+        return
+    if any(run.is_data for run in device.extents()):
         raise UsageError(
             "nothing in it is recognised: no VMDK, partition table, FAT volume, flash or dump disk",
             where=device.name,

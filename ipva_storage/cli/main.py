@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -27,6 +26,7 @@ COMMANDS: Final = {
     "boot": "power the simulated appliance on and print its boot trace",
     "info": "what a VM or a disk is, down to volumes, flash use and dumps",
     "doctor": "look at the whole VM and say what is wrong",
+    "undo": "take a repair or another change of an image back, byte for byte",
     "disk": "VMDK and raw images: check, map, convert, create, diff, resize, compact, snapshot",
     "fs": "files on FAT disks: ls, tree, cat, get, put, rm, mkdir, format, check",
     "flash": "the emulated flash: info, ls, get, put, rm, plan, check, format",
@@ -111,6 +111,8 @@ def _refuse(error: IpvaError, *, as_json: bool) -> int:
     """Say in one line what is wrong, where, and what to do next."""
     click.echo(f"ipva: {printable(' '.join(str(error).split()))}", err=True)
     if as_json:
+        import json
+
         places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
         click.echo(json.dumps({"error": {"message": error.message, **places}}))
     return CANNOT_RUN

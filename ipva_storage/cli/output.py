@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -75,6 +74,8 @@ def say(text: str, *, err: bool = False) -> None:
 
 def document(value: Any) -> None:
     """Print one JSON document."""
+    import json
+
     click.echo(json.dumps(value, indent=2))
 
 

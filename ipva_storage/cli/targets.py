@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ipva_storage.device import Folder, OverlayDevice, RawDevice, read
+from ipva_storage.device import Folder, RawDevice
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
 
     from ipva_storage.appliance import Appliance
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from ipva_storage.fat import FatVolume
 
 ROLES = ("boot", "cf", "flash", "dump")
-
-_MAGIC_BYTES = 512
-_ARCHIVES = (
-    (0, b"\x1f\x8b\x08", "a gzip file", "gunzip"),
-    (0, b"PK\x03\x04", "a zip archive", "unzip"),
-    (0, b"\xfd7zXZ\0", "an xz file", "unxz"),
-    (0, b"BZh", "a bzip2 file", "bunzip2"),
-    (0, b"\x28\xb5\x2f\xfd", "a zstd file", "unzstd"),
-    (257, b"ustar", "a tar archive (an .ova is one)", "tar xf"),
-    (0, b"QFI\xfb", "a qcow2 disk", "qemu-img convert -O raw"),
-    (0, b"vhdxfile", "a VHDX disk", "qemu-img convert -O raw"),
-    (0, b"conectix", "a VHD disk", "qemu-img convert -O raw"),
-    (0, b"<<< ", "a VDI disk", "qemu-img convert -O raw"),
-)
 
 
 class DiskPath(NamedTuple):
@@ -93,6 +79,7 @@ def open_vm(text: str, *, allow_outside: bool = False) -> Appliance:
         IpvaError: there is none, or it cannot be read.
     """
     from ipva_storage import appliance
+    from ipva_storage.appliance import image
 
     path = Path(text)
     if path.is_dir():
@@ -101,7 +88,7 @@ def open_vm(text: str, *, allow_outside: bool = False) -> Appliance:
         raise UsageError("there is no such folder or .vmx", where=text)
     if path.suffix.lower() != ".vmx":
         with RawDevice(path) as raw:
-            _refuse_archive(raw)
+            image.refuse_foreign(raw)
         raise UsageError("it is no VM", where=text, remedy="name the folder of the VM, or its .vmx")
     return appliance.open(Folder(path.parent, allow_outside=allow_outside), path.name)
 
@@ -121,6 +108,8 @@ def open_disk(
     device = _open_device(text, writable=writable and not dry_run, allow_outside=allow_outside)
     try:
         if dry_run:
+            from ipva_storage.device import OverlayDevice
+
             yield OverlayDevice(device)
         else:
             yield device
@@ -152,43 +141,13 @@ def open_image(
     """An image file as a device: a VMDK by content, anything else as it is.
 
     Raises:
-        IpvaError: it cannot be opened, or calls itself a VMDK and is none.
+        IpvaError: it cannot be opened, or holds no disk that is read here.
     """
-    from ipva_storage import vmdk
+    from ipva_storage.appliance import image
 
     raw = RawDevice(path, writable=writable)
-    try:
-        if vmdk.is_vmdk(raw):
-            folder = Folder(Path(path).parent, allow_outside=allow_outside)
-            return vmdk.open(raw, folder, writable=writable)
-        _refuse_archive(raw)
-        name = Path(path).stem.lower()
-        if Path(path).suffix.lower() == ".vmdk" and not name.endswith("-flat"):
-            raise UsageError(
-                "it is named .vmdk and holds neither a sparse extent nor a descriptor",
-                where=os.fspath(path),
-                remedy="rename it to .img if it is a raw image; else its start is lost",
-            )
-    except BaseException:
-        raw.close()
-        raise
-    return raw
-
-
-def _refuse_archive(raw: RawDevice) -> None:
-    """Refuse what holds a disk in a form not read here, naming the program that turns it into one.
-
-    Source: the magic numbers of RFC 1952, RFC 8878, POSIX.1 (ustar), the zip, xz and bzip2 file
-    formats, and QEMU's of other disks. Confidence: stated.
-    """
-    start = read(raw, 0, min(raw.size_bytes, _MAGIC_BYTES))
-    for offset_bytes, magic, kind, program in _ARCHIVES:
-        if start[offset_bytes : offset_bytes + len(magic)] == magic:
-            raise UsageError(
-                f"it is {kind}, which is not read here",
-                where=raw.name,
-                remedy=f"turn it into an image first: {program} {raw.name}",
-            )
+    folder = Folder(Path(path).parent, allow_outside=allow_outside)
+    return image.disk_in(raw, folder, writable=writable, as_found=True)
 
 
 @contextlib.contextmanager

@@ -67,6 +67,16 @@ class BlockDevice(Protocol):
         """Flush nothing, release what is held. Closing twice is harmless."""
 
 
+class FileDevice(BlockDevice, Protocol):
+    """A block device that the end of a `with` block closes: what a folder opens."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+
 class Device(ABC):
     """Base of our own kinds: range checks, the context manager, and the answers of a fixed size."""
 
@@ -85,6 +95,22 @@ class Device(ABC):
     @abstractmethod
     def size_bytes(self) -> int:
         """Length in bytes."""
+
+    @abstractmethod
+    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
+        """Fill the whole buffer."""
+
+    @abstractmethod
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        """Put `data` at `offset_bytes`."""
+
+    @abstractmethod
+    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
+        """Make a range read as zeros."""
+
+    @abstractmethod
+    def extents(self) -> Iterator[Extent]:
+        """Runs of data and holes."""
 
     def close(self) -> None:  # noqa: B027 - nothing to do is an answer
         """Release what is held; nothing, unless a kind says otherwise."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,8 @@ from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ipva_storage.device.base import FileDevice
 
 _NAME_BYTES_MAX: Final = 255
 """Longest file name of the usual file systems. Source: Linux, NAME_MAX. Confidence: stated."""
@@ -63,7 +64,11 @@ class Folder:
             DeviceError: the name leaves the folder.
         """
         parent = self.resolve(name).parent
-        return self if parent == self.path else Folder(parent, allow_outside=self.allow_outside)
+        return self if parent == self.path else self._at(parent)
+
+    def _at(self, path: Path) -> Folder:
+        """Another folder of the same kind."""
+        return Folder(path, allow_outside=self.allow_outside)
 
     def names(self) -> list[str]:
         """Names of the files here, sorted; empty where there is no folder."""
@@ -72,7 +77,7 @@ class Folder:
         except OSError:
             return []
 
-    def open(self, name: str, *, writable: bool = False) -> RawDevice:
+    def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """Open a file of this folder.
 
         Raises:
@@ -95,6 +100,18 @@ class Folder:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError:
             return content.decode("latin-1")
+
+    def create(self, name: str) -> RawDevice:
+        """A new, empty file under its own name at once, for what must outlive a cut half made.
+
+        Raises:
+            DeviceError: it exists already, or cannot be made.
+        """
+        path = self.resolve(name)
+        self._make()
+        device = RawDevice.create(path)
+        _flush_folder(path.parent)
+        return device
 
     def write_text(self, name: str, text: str, *, force: bool = False) -> None:
         """Make a small text file, whole or not at all."""
@@ -137,7 +154,7 @@ class Folder:
         _refuse_existing(path, force=force)
         self._make()
         # Short enough for any file system, and not the name's end, so that nobody takes it for one.
-        temporary = self.path / f".{path.name[:40]}.{secrets.token_hex(4)}.part"
+        temporary = self.path / f".{path.name[:40]}.{os.urandom(4).hex()}.part"
         try:
             with RawDevice.create(temporary) as device:
                 yield device

@@ -88,6 +88,13 @@ class OverlayDevice(Device):
             self._cut(size_bytes)
         self._size_bytes = size_bytes
 
+    def changed_extents(self) -> Iterator[Extent]:
+        """What a commit will write, or discard where it is no data, in order of offset."""
+        for first, stop, is_data in self._changed_runs():
+            offset_bytes = first * PAGE_BYTES
+            end_bytes = min(stop * PAGE_BYTES, self._size_bytes)
+            yield Extent(offset_bytes, end_bytes - offset_bytes, is_data)
+
     def commit(self) -> None:
         """Write the changes to the device below, in order of offset, and flush it.
 

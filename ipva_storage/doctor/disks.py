@@ -10,7 +10,7 @@ from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.appliance import Role
 from ipva_storage.appliance.roles import CF_LABEL
 from ipva_storage.doctor import identity, places
-from ipva_storage.errors import ConfigError, IpvaError
+from ipva_storage.errors import IpvaError, NoDiskError
 from ipva_storage.findings import Finding
 from ipva_storage.units import MIB, format_size
 
@@ -49,7 +49,9 @@ def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names
     node = f"ide{role.node}.fileName"
     if appliance.vmx.disk_file(role.node) is None:
         repair = f'add a line like this to {names.vmx}: {node} = "{role.file_name}"'
-    elif isinstance(error, ConfigError) and not where.lower().endswith(".vmdk"):  # no disk at all
+    elif isinstance(error, NoDiskError) and error.remedy is not None:
+        repair = f"{error.remedy}; put that beside {names.vmx}, and name it there: {node}"
+    elif isinstance(error, NoDiskError):
         repair = f"name the {role} disk's own file in {names.vmx}: {node}"
     else:
         repair = f"put back {where} from a backup, or name the right file in {names.vmx}: {node}"

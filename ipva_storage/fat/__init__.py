@@ -1,7 +1,7 @@
 """FAT volumes on block devices: format, list, read, write, delete, check; and partition tables.
 
 Finding volumes and opening one read the boot sector only; NumPy comes with the first look at a
-table or folder.
+table or folder. `summarise` tells size, free space and label without it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ipva_storage.fat import geometry as _geometry
 from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
 from ipva_storage.fat.partitions import Volume, check_table, find_volumes, first_fat
+from ipva_storage.fat.summary import VolumeSummary, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ __all__ = [
     "FatEntry",
     "FatVolume",
     "Volume",
+    "VolumeSummary",
     "check",
     "check_disk",
     "check_table",
@@ -36,6 +38,7 @@ __all__ = [
     "open",
     "open_first",
     "partitions",
+    "summarise",
 ]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ipva_formats import fat as layout
 from ipva_storage.errors import NoSpaceError
 from ipva_storage.fat import clock, names, records
+from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.records import FatEntry, Slot
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
 
-RECORDS_MAX: Final = 65_536
-"""Most records of a folder, 2 MiB. Source: MS, "FAT Directory Structure". Confidence: stated."""
 _ENTRY: Final = struct.Struct("<11sBBBHHHHHHHI")
 _LONG: Final = struct.Struct("<B10sBBB12sH4s")
 _FREE_RECORD: Final = bytes([layout.MARK_DELETED]) + bytes(layout.ENTRY_BYTES - 1)

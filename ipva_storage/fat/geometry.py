@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice
 
 BOOT_BYTES: Final = 512
+RECORDS_MAX: Final = 65_536
+"""Most records of a folder, 2 MiB. Source: MS, "FAT Directory Structure". Confidence: stated."""
 SECTOR_BYTES_ALLOWED: Final = (512, 1024, 2048, 4096)
 CLUSTERS_TAKEN_MAX: Final = 1 << 24
 """Most clusters this toolkit opens: a table of 64 MiB in memory. Confidence: chosen."""

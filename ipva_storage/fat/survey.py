@@ -12,7 +12,7 @@ import numpy as np
 from ipva_formats import fat as layout
 from ipva_storage.device import read
 from ipva_storage.fat import names, records
-from ipva_storage.fat.folder import RECORDS_MAX
+from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.table import runs
 from ipva_storage.findings import Finding
 

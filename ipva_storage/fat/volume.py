@@ -26,8 +26,9 @@ from ipva_storage.errors import (
 )
 from ipva_storage.fat import clock, names, records
 from ipva_storage.fat.commit import Changes
-from ipva_storage.fat.folder import RECORDS_MAX, Folder, pack_entry
+from ipva_storage.fat.folder import Folder, pack_entry
 from ipva_storage.fat.fsinfo import FsInfo
+from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.table import FatTable, check_chain, runs
 from ipva_storage.units import MIB
 

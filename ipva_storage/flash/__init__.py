@@ -14,9 +14,11 @@ The layout is our own (`formats/spec/flash.md`); a real appliance's flash is not
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from ipva_storage.errors import UsageError
 from ipva_storage.flash.check import check
-from ipva_storage.flash.directory import FlashDirectory, FlashUsage
 from ipva_storage.flash.layout import format_flash as format  # noqa: A004 - the room's door
 from ipva_storage.flash.layout import identify
 from ipva_storage.flash.nor import NorDevice
@@ -29,7 +31,10 @@ from ipva_storage.flash.segments import (
     SegmentRule,
     visible_ram_bytes,
 )
-from ipva_storage.flash.shrink import ShrinkPlan
+
+if TYPE_CHECKING:
+    from ipva_storage.flash.directory import FlashDirectory, FlashUsage
+    from ipva_storage.flash.shrink import ShrinkPlan
 
 __all__ = [
     "DEFAULT_RULE",
@@ -48,6 +53,13 @@ __all__ = [
     "open",
     "visible_ram_bytes",
 ]
+
+_ON_DEMAND: Final = {
+    "FlashDirectory": "directory",
+    "FlashUsage": "directory",
+    "ShrinkPlan": "shrink",
+}
+"""Names, and the module of each: telling a flash disk from others needs none of them."""
 
 
 def open(  # noqa: A001 - the room's door
@@ -77,6 +89,7 @@ def open(  # noqa: A001 - the room's door
         UsageError: the flash cannot have such a limit.
         DeviceError: the device refused.
     """
+    from ipva_storage.flash.directory import FlashDirectory
     from ipva_storage.flash.mount import mount
 
     most = nor.segment_count - 1
@@ -85,3 +98,10 @@ def open(  # noqa: A001 - the room's door
         raise UsageError(f"{limit} segments cannot hold data here: 1 to {most} can")
     mounted = mount(nor, read_only=read_only)
     return FlashDirectory(mounted, limit, durable=durable, read_only=read_only)
+
+
+def __getattr__(name: str) -> object:
+    """Import what is needed less often when it is first named."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 def identify(device: BlockDevice) -> bool:
     """Whether a device holds a flash directory of ours, by the headers of its segments.
 
-    A disk of zeros does not, though it opens as an empty directory.
+    A disk of zeros does not, though it opens as an empty directory. The headers of all segments
+    are looked at, in holes too: a large VMDK would read all its tables to say where those are.
     """
     size_bytes = min(device.size_bytes, PHYSICAL_SEGMENTS * SEGMENT_BYTES)
-    for run in device.extents():
-        if not run.is_data:
-            continue
-        first = run.offset_bytes & -SEGMENT_BYTES
-        stop = min(run.offset_bytes + run.length_bytes, size_bytes - SEGMENT_BYTES + 1)
-        for at in range(first, stop, SEGMENT_BYTES):
-            header = read(device, at, 64)
-            marker = unpack_clean_marker(header)
-            if marker is not None and marker.segment_bytes == SEGMENT_BYTES:
-                return marker.version == VERSION
-            if unpack_open_header(header, OPEN_AT) is not None:
-                return True
+    for at in range(0, size_bytes - SEGMENT_BYTES + 1, SEGMENT_BYTES):
+        header = read(device, at, 64)
+        marker = unpack_clean_marker(header)
+        if marker is not None and marker.segment_bytes == SEGMENT_BYTES:
+            return marker.version == VERSION
+        if unpack_open_header(header, OPEN_AT) is not None:
+            return True
     return False
 
 

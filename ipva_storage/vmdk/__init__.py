@@ -1,8 +1,8 @@
 """VMDK files as block devices.
 
 `open` gives a disk of any kind as a `BlockDevice`, `create` makes one, `check` says what is wrong
-with one; `resize`, `compact`, `snapshot` and `commit` change one, whole at every write. Kinds:
-`formats/spec/vmdk.md` has the table of what is read, written and made.
+with one, `repair` mends it; `resize`, `compact`, `snapshot` and `commit` change one, whole at every
+write. Kinds: `formats/spec/vmdk.md` has the table of what is read, written and made.
 """
 
 from ipva_storage.vmdk.access import is_vmdk, open  # noqa: A004 - the rooms' common doors
@@ -13,6 +13,7 @@ from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor, ExtentLine
 from ipva_storage.vmdk.disk import VmdkDevice
 from ipva_storage.vmdk.remains import has_remains, open_remains
+from ipva_storage.vmdk.repair import Lost, Repaired, repair
 from ipva_storage.vmdk.resize import Resized, resize, resize_raw
 from ipva_storage.vmdk.snapshot import Committed, commit, snapshot
 
@@ -25,6 +26,8 @@ __all__ = [
     "Compacted",
     "Descriptor",
     "ExtentLine",
+    "Lost",
+    "Repaired",
     "Resized",
     "VmdkDevice",
     "check",
@@ -37,6 +40,7 @@ __all__ = [
     "open",
     "open_remains",
     "punch",
+    "repair",
     "resize",
     "resize_raw",
     "snapshot",

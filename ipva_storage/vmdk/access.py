@@ -11,6 +11,7 @@ from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk import chain
 from ipva_storage.vmdk.descriptor import Descriptor, ExtentLine, is_descriptor, shown
 from ipva_storage.vmdk.disk import VmdkDevice
+from ipva_storage.vmdk.extent.cowd import COWD_MAGIC, CowdExtent
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent, shared_bytes
 from ipva_storage.vmdk.extent.header import (
     CAPACITY_MAX_BYTES,
@@ -20,8 +21,9 @@ from ipva_storage.vmdk.extent.header import (
     check_usable,
     read_header,
 )
+from ipva_storage.vmdk.extent.sesparse import SESPARSE_MAGIC, SeSparseExtent
 from ipva_storage.vmdk.extent.sparse import SparseExtent
-from ipva_storage.vmdk.extent.stream import StreamExtent
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, StreamExtent
 from ipva_storage.vmdk.extent.zero import ZeroExtent
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 EXTENTS_MAX: Final = 1024
 """The most extents of a disk. Confidence: chosen (a disk of 2 TiB in pieces of 2 GiB)."""
 
-OTHER_MAGICS: Final = {b"COWD": "vmfsSparse", bytes.fromhex("bebafeca"): "seSparse"}
-"""The first bytes of `ipva_formats.vmdk.COWD_MAGIC` and `SESPARSE_MAGIC`."""
+OTHER_MAGICS: Final = {COWD_MAGIC: "vmfsSparse", SESPARSE_MAGIC[:4]: "seSparse"}
+"""The first bytes of extents that are only ever a part of a disk."""
 
 GRAIN_KINDS: Final = ("SPARSE", "VMFSSPARSE", "SESPARSE")
 """Words for extents that keep their bytes in grains; what it is, the file's content says.
@@ -50,10 +52,25 @@ DEVICE_KINDS: Final = ("VMFSRDM", "VMFSRAW")
 """Words for a whole physical disk. Source: Virtual Disk Format 5.0. Confidence: stated."""
 
 
+BEHEADED_REMEDY: Final = "its start is lost; mend it with: ipva disk repair"
+"""What to do about a file that `is_beheaded`."""
+
+
 def is_vmdk(raw: BlockDevice) -> bool:
     """Whether a file is a VMDK by its content: a sparse extent of any kind, or a descriptor."""
     start = read(raw, 0, min(raw.size_bytes, 1024))
     return start[:4] == SPARSE_MAGIC or start[:4] in OTHER_MAGICS or is_descriptor(start)
+
+
+def is_beheaded(raw: BlockDevice) -> bool:
+    """Whether a file has lost its first bytes, and is a sparse extent by what is left.
+
+    That is a descriptor where it is embedded as a rule, or a footer.
+    """
+    if raw.size_bytes < 2 * SECTOR_BYTES or read(raw, 0, 4) == SPARSE_MAGIC:
+        return False
+    footer = read(raw, raw.size_bytes - FOOTER_OFFSET_BYTES, 4) == SPARSE_MAGIC
+    return footer or is_descriptor(read(raw, SECTOR_BYTES, SECTOR_BYTES))
 
 
 def open(  # noqa: A001 - the rooms' common door
@@ -84,7 +101,8 @@ def _open(
             raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
         if is_descriptor(start):
             return _open_described(raw, folder, children, writable=writable)
-        raise VmdkError("it is no VMDK file", where=raw.name)
+        remedy = BEHEADED_REMEDY if is_beheaded(raw) else None
+        raise VmdkError("it is no VMDK file", where=raw.name, remedy=remedy)
     except BaseException:
         raw.close()
         raise
@@ -178,6 +196,12 @@ def grain_extent(
     Raises:
         VmdkError: it is damaged, or of a kind that is not read, or not written.
     """
+    magic = read(raw, 0, min(raw.size_bytes, 4))
+    if magic in OTHER_MAGICS:
+        if writable:
+            raise read_only(OTHER_MAGICS[magic], raw.name)
+        delta = CowdExtent if magic == COWD_MAGIC else SeSparseExtent
+        return delta(raw, size_bytes=size_bytes, below=below)
     header = read_header(raw)
     if header.is_compressed:
         if writable:

@@ -15,7 +15,9 @@ from typing import Any
 import click
 import pytest
 
+from ipva_storage.cli import undoing
 from ipva_storage.cli.main import COMMANDS, program
+from ipva_storage.device import RawDevice
 
 Ipva = Callable[..., Any]
 
@@ -53,13 +55,13 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     words: str, command: click.Command
 ) -> None:
     """What writes to an existing image can be tried without writing."""
-    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot"}
+    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
     changing |= {"resize", "compact", "commit"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
 
 
-FIRST = ("new", "boot", "fs put", "flash put", "dump add")
+FIRST = ("undo", "new", "boot", "fs put", "flash put", "dump add")
 LAST = ("fs rm", "flash rm", "dump clear", "fs format", "flash format", "dump format")
 
 
@@ -73,6 +75,10 @@ def test_every_example_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text("hello")
     assert ipva("new", "demo", "--cf-size", "64M").status == 0
+    with undoing.undoable(Path("demo/hd-cf.vmdk.undo")) as undo:
+        raw = RawDevice("demo/hd-cf.vmdk", writable=True)
+        with undo.device(raw) as device:
+            device.write(0, b"damaged")
     order = {words: place for place, words in enumerate([*FIRST, "", *LAST])}
     commands = sorted(every_command(), key=lambda each: order.get(each[0], len(FIRST)))
     for words, command in commands:

@@ -267,6 +267,28 @@ def test_a_file_that_is_no_disk_is_an_error(ipva: Ipva, vm: Path) -> None:
     assert found["where"] == str(vm / "notes.txt")
 
 
+@pytest.mark.parametrize(
+    ("magic", "command"),
+    [
+        (b"\x1f\x8b\x08", "gunzip < {} > new.img"),
+        (b"QFI\xfb", "qemu-img convert -O raw {} new.img"),
+    ],
+)
+def test_a_packed_or_foreign_disk_names_the_command_that_unpacks_it(
+    ipva: Ipva, vm: Path, magic: bytes, command: str
+) -> None:
+    """The doctor and `info` say what it is, the command, and where to name what comes of it."""
+    path = raw_disk(vm, "cf", magic, 1 << 20)
+    (found,) = look(ipva, vm)
+    assert found["id"] == "VM001"
+    assert command.format(path) in found["repair"]
+    assert "ide0:1.fileName" in found["repair"]
+    shown = ipva("info", vm)
+    assert shown.status == 1
+    assert command.format(path) in shown.out
+    assert ipva("info", f"{vm}#cf").status == ipva("fs", "ls", f"{vm}#cf:/").status == 2
+
+
 @pytest.mark.parametrize("name", [BOOT, CARD, FLASH, DUMP])
 def test_a_missing_disk_is_an_error(ipva: Ipva, vm: Path, name: str) -> None:
     """Its path and the line that names it are in the advice."""

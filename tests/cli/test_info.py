@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,42 @@ def test_a_label_is_shown_without_what_a_terminal_obeys(
     assert "label" in result.out
     assert "\x1b" not in result.out
     assert "\x9b" not in result.out
+
+
+def test_a_person_may_name_what_no_machine_attaches(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """A link, a name with a colon, the data of a flat disk, and an image cut within a sector."""
+    assert ipva("disk", "convert", f"{vm}#boot", tmp_path / "a:b.img", "-O", "raw").status == 2
+    assert ipva("disk", "convert", f"{vm}#boot", tmp_path / "b.img", "-O", "raw").status == 0
+    (tmp_path / "b.img").rename(tmp_path / "a:b.img")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "card.img").symlink_to(tmp_path / "a:b.img")
+    shutil.copy(tmp_path / "a:b.img", tmp_path / "b-flat.vmdk")
+    shutil.copy(tmp_path / "a:b.img", tmp_path / "cut.img")
+    os.truncate(tmp_path / "cut.img", (10 << 20) + 7)
+    expected = ipva("info", f"{vm}#boot", "--json").document["volumes"]
+    for name in ("a:b.img", "links/card.img", "b-flat.vmdk"):
+        shown = ipva("info", tmp_path / name, "--json")
+        assert shown.status == 0, shown.err
+        assert shown.document["volumes"] == expected
+    cut = ipva("disk", "info", tmp_path / "cut.img", "--json").document
+    assert (cut["virtual_size"], cut["volumes"][0]["label"]) == ((10 << 20) + 7, "HD-BOOT")
+
+
+def test_a_disk_of_many_tables_is_not_read_through(tmp_path: Path) -> None:
+    """Of a VMDK of 64 GiB with a grain in every table, `info` reads directories and few tables."""
+    from ipva_storage import fat, vmdk
+    from ipva_storage.cli import facts
+    from ipva_storage.device import BlockDevice, Folder, RawDevice, TraceDevice
+
+    def fill(disk: BlockDevice) -> None:
+        fat.format(disk, label="BIG")
+        for at in range(32 << 20, 64 << 30, 32 << 20):
+            disk.write(at, b"x")
+
+    folder = Folder(tmp_path)
+    vmdk.create(folder, "big.vmdk", 64 << 30, fill=fill)
+    traced = TraceDevice(RawDevice(tmp_path / "big.vmdk"))
+    with vmdk.open(traced, folder) as disk:
+        told = facts.disk(disk)
+    assert told["volumes"][0]["label"] == "BIG"
+    assert traced.work.read_bytes < 256 << 10  # the tables have 8 MiB

@@ -17,6 +17,7 @@ from ipva_storage.device import (
     SliceDevice,
     TraceDevice,
 )
+from ipva_storage.device.undo import UndoDevice, UndoJournal
 from ipva_storage.testing.device_contract import DeviceContract
 from ipva_storage.vmdk.create import new_sparse
 
@@ -104,6 +105,24 @@ class TestFaultDevice(DeviceContract):
         return FaultDevice(MemoryDevice(content))
 
 
+class TestUndoDevice(DeviceContract):
+    """A device that is saved before it is changed."""
+
+    can_resize = True
+
+    def make(self, content: bytes) -> BlockDevice:
+        return UndoDevice(MemoryDevice(content), UndoJournal(MemoryDevice(name="journal")))
+
+
+class TestUndoOfFile(TestRawDevice):
+    """A file that is saved in another, within a stack of other kinds."""
+
+    def make(self, content: bytes) -> BlockDevice:
+        raw = FaultDevice(TraceDevice(super().make(content)))
+        journal = UndoJournal.create(Folder(self.folder), "disk.img.undo")
+        return _Owner(UndoDevice(raw, journal), raw, journal)
+
+
 class TestSparseVmdk(DeviceContract):
     """A sparse VMDK in memory, with small grains so that they have gaps."""
 
@@ -149,9 +168,10 @@ class TestFlatVmdk(TestCreatedVmdk):
 class _Owner(TraceDevice):
     """Closes what it was built on as well."""
 
-    def __init__(self, device: BlockDevice, below: BlockDevice) -> None:
+    def __init__(self, device: BlockDevice, *below: BlockDevice | UndoJournal) -> None:
         super().__init__(device)
         self._below = below
 
     def close(self) -> None:
-        self._below.close()
+        for each in self._below:
+            each.close()

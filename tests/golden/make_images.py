@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.device import BlockDevice, Folder, MemoryDevice
+from ipva_storage.device.undo import UndoDevice, UndoJournal
 
 FOLDER = Path(__file__).parent / "images"
 WHEN = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
@@ -59,6 +60,36 @@ def dump_disk() -> MemoryDevice:
     return device
 
 
+class Opened:
+    """An image in memory, for a journal to look at."""
+
+    def __init__(self, device: MemoryDevice) -> None:
+        self.device = device
+
+    def open(self, name: str, *, writable: bool) -> MemoryDevice:
+        """The one there is."""
+        return self.device
+
+    def modified_us(self, name: str) -> int:
+        """Nobody knows."""
+        return 0
+
+
+def undo_journal() -> tuple[MemoryDevice, MemoryDevice]:
+    """A job that writes, discards, grows and cuts an image of text and zeros; and that image."""
+    image = MemoryDevice(TEXT * 200 + bytes(200_000) + TEXT * 100, name="golden.img")
+    file = MemoryDevice(name="golden.img.undo")
+    journal = UndoJournal(file, journal_id=1, time_us=int(WHEN.timestamp()) * 1_000_000)
+    device = UndoDevice(image, journal)
+    device.write(100, b"changed")
+    device.discard(70_000, 200_000)
+    device.resize(500_000)
+    device.write(450_000, b"new")
+    device.resize(400_000)
+    journal.finish(Opened(image))
+    return file, image
+
+
 def main() -> None:
     """Write every image."""
     FOLDER.mkdir(exist_ok=True)
@@ -70,6 +101,7 @@ def main() -> None:
         "dump": dump_disk().data,
         "firmware": boot.build_firmware(TEXT, version="golden", build=1, time=WHEN),
     }
+    images["undo"], images["undo-image"] = (device.data for device in undo_journal())
     vmdk.create(
         Folder(FOLDER), "disk.vmdk", 2**20, force=True, fill=lambda disk: fill_fat(disk, 12)
     )

@@ -11,6 +11,7 @@ import pytest
 import ipva_formats
 from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.device import BlockDevice, MemoryDevice
+from ipva_storage.device.undo import restore
 from ipva_storage.findings import Finding
 
 FOLDER = Path(__file__).parent / "images"
@@ -91,3 +92,21 @@ def test_firmware() -> None:
     """The image has its version, build and payload."""
     firmware = boot.parse_firmware(bytes(golden("firmware").data))
     assert (firmware.version, firmware.build) == ("golden", 1)
+
+
+def test_undo() -> None:
+    """The journal still fits its image, and brings back what the job changed and cut off."""
+    image = golden("undo-image")
+    assert b"changed" in image.data[:200]
+
+    class Opened:
+        def open(self, name: str, *, writable: bool) -> MemoryDevice:
+            assert name == "golden.img"
+            return image
+
+        def modified_us(self, name: str) -> int:
+            return 0
+
+    done = restore(golden("undo"), Opened())
+    assert done.was_finished
+    assert image.data == TEXT * 200 + bytes(200_000) + TEXT * 100

@@ -141,11 +141,12 @@ def test_choices_are_those_of_mkfs(tmp_path: Path, peer: Peer, size_bytes: int) 
 
 @pytest.mark.parametrize("name", [*GOOD, "fatcat/hello-world.img.gz"])
 def test_real_images(shared_images: Path, tmp_path: Path, peer: Peer, name: str) -> None:
-    """Real images list and extract as with mtools."""
+    """Real images list and extract as with mtools, and are summed up as they are opened."""
     image = tmp_path / "image"
     image.write_bytes(gzip.decompress((shared_images / "fat" / name).read_bytes()))
     with RawDevice(image) as device:
         assert ours(device) == extract(peer, image, tmp_path / "out")
+        assert is_summed_up(device)
         if name in GOOD:
             assert serious(device) == []
 
@@ -183,6 +184,7 @@ def test_broken_images(shared_images: Path, tmp_path: Path, name: str) -> None:
         started = time.process_time()
         assert serious(device)
         survive(device)
+        assert is_summed_up(device)
         assert time.process_time() - started < 5
 
 
@@ -193,6 +195,13 @@ def test_mended_images(shared_images: Path, tmp_path: Path, name: str) -> None:
     unpack(shared_images / "fat-broken" / f"{name}.fixed.img.gz", image)
     with RawDevice(image) as device:
         assert serious(device) == []
+
+
+def is_summed_up(device: BlockDevice) -> bool:
+    """Whether the summary without NumPy says what the volume says."""
+    found, volume = fat.summarise(device), fat.open(device)
+    said = (volume.fat_bits, volume.size_bytes, volume.free_bytes, volume.label)
+    return said == (found.fat_bits, found.size_bytes, found.free_bytes, found.label)
 
 
 def survive(device: BlockDevice) -> None:

@@ -20,6 +20,7 @@ from ipva_storage.vmdk.access import (
     OTHER_MAGICS,
     extent_lines,
     has_file,
+    is_beheaded,
     lone_extent,
     lost_delta_remedy,
     open_extent,
@@ -28,24 +29,40 @@ from ipva_storage.vmdk.access import (
     read_separate,
 )
 from ipva_storage.vmdk.check.chain import check_chain
+from ipva_storage.vmdk.check.cowd import check_cowd
+from ipva_storage.vmdk.check.sesparse import check_sesparse
 from ipva_storage.vmdk.check.sparse import check_sparse
 from ipva_storage.vmdk.descriptor import is_descriptor, shown
+from ipva_storage.vmdk.extent.cowd import COWD_MAGIC, CowdHeader, read_cowd_header
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, shared_bytes
 from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.sesparse import (
+    SESPARSE_MAGIC,
+    SeSparseHeader,
+    read_sesparse_header,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ipva_storage.device import BlockDevice, Folder
     from ipva_storage.progress import Progress
     from ipva_storage.vmdk.descriptor import Descriptor, ExtentLine
     from ipva_storage.vmdk.extent.header import SparseHeader
 
+    AnyHeader = SparseHeader | CowdHeader | SeSparseHeader
+
 REPAIR: Final = "ipva disk repair DISK"
 """What mends a VMDK, as far as it can be."""
 
-FOR_REPAIR: Final = frozenset(f"VMDK{number:03}" for number in (*range(1, 14), *range(14, 31), 34))
+FOR_REPAIR: Final = frozenset(f"VMDK{number:03}" for number in (*range(1, 31), 34, 35))
 """Codes of which `vmdk.repair` mends at least some."""
+
+HEADERS: Final[dict[bytes, Callable[[BlockDevice], AnyHeader]]] = {
+    COWD_MAGIC: read_cowd_header,
+    SESPARSE_MAGIC[:4]: read_sesparse_header,
+}
+"""What reads the header of an extent, by its first bytes."""
 
 
 def check(
@@ -72,6 +89,9 @@ def check(
         raise lone_extent(OTHER_MAGICS[start[:4]], raw.name)
     elif is_descriptor(start):
         findings = _check_described(raw, folder, progress)
+    elif is_beheaded(raw):
+        message = "its magic is lost, though a descriptor or a footer is there"
+        findings = iter([Finding("VMDK001", "header", message, offset_bytes=0)])
     else:
         raise VmdkError("it is no VMDK file", where=raw.name)
     for finding in findings:
@@ -195,19 +215,30 @@ def _check_flat(file: BlockDevice, line: ExtentLine, _: Progress) -> Iterator[Fi
 
 
 def _check_grains(file: BlockDevice, line: ExtentLine, progress: Progress) -> Iterator[Finding]:
-    """An extent that keeps its bytes in grains."""
+    """An extent that keeps its bytes in grains, of whatever kind by its content."""
     magic = read(file, 0, min(file.size_bytes, 4))
-    if magic != SPARSE_MAGIC or file.size_bytes < SECTOR_BYTES:
-        message = "there is no header of a sparse extent"
-        yield Finding("VMDK001", "header", message, offset_bytes=0)
+    try:
+        header = HEADERS.get(magic, read_header)(file)
+    except VmdkError as error:
+        yield Finding("VMDK001", "header", error.message, offset_bytes=error.offset_bytes)
         return
-    header = read_header(file)
-    if header.capacity_sectors < line.sector_count:
-        message = (
-            f"it has {header.capacity_sectors} sectors, its descriptor says {line.sector_count}"
-        )
-        yield Finding("VMDK016", "extent", message, offset_bytes=12)
-    elif header.capacity_sectors > line.sector_count:
-        message = f"it says {line.sector_count} sectors, the header {header.capacity_sectors}"
-        yield Finding("VMDK004", "descriptor", message, offset_bytes=12)
-    yield from check_sparse(file, header, progress=progress)
+    at = 16 if isinstance(header, SeSparseHeader) else 12
+    yield from _check_capacity(line, header.capacity_sectors, at)
+    if isinstance(header, CowdHeader):
+        yield from check_cowd(file)
+    elif isinstance(header, SeSparseHeader):
+        yield from check_sesparse(file)
+    else:
+        yield from check_sparse(file, header, progress=progress)
+
+
+def _check_capacity(
+    line: ExtentLine, capacity_sectors: int, offset_bytes: int
+) -> Iterator[Finding]:
+    """The header against the line of the descriptor."""
+    if capacity_sectors < line.sector_count:
+        message = f"it has {capacity_sectors} sectors, its descriptor says {line.sector_count}"
+        yield Finding("VMDK016", "extent", message, offset_bytes=offset_bytes)
+    elif capacity_sectors > line.sector_count:
+        message = f"it says {line.sector_count} sectors, the header {capacity_sectors}"
+        yield Finding("VMDK004", "descriptor", message, offset_bytes=offset_bytes)

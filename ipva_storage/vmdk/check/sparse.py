@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 KNOWN_FLAGS: Final = 0x0003_0007
 """Bits of `flags` that have a meaning. Source: Virtual Disk Format 5.0. Confidence: stated."""
 
+STREAM_VERSION: Final = 3
+"""The version that ESXi wants of a stream-optimized disk ("sparse VMDK version too old").
+
+Source: messages of ESXi's import that users report; VMware's own files. Confidence: inferred.
+"""
+
 
 def check_sparse(
     raw: BlockDevice, header: SparseHeader, *, progress: Progress = silent
@@ -42,7 +48,7 @@ def check_sparse(
         yield Finding("VMDK014", "header", "it was not closed after writing", offset_bytes=72)
     if problems:
         return
-    for offset_bytes, oddity in (*_oddities(raw, header), *_footer_oddities(raw, header)):
+    for offset_bytes, oddity in (*header_oddities(raw, header), *footer_oddities(raw, header)):
         yield Finding("VMDK034", "header", oddity, offset_bytes=offset_bytes)
     if header.is_compressed:
         from ipva_storage.vmdk.check.stream import check_stream
@@ -54,40 +60,71 @@ def check_sparse(
         yield from check_tables(raw, header)
 
 
-def _oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
+def header_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
     """What fields say that cannot be together, though each by itself can be."""
+    yield from _flag_oddities(header)
+    if header.gtes_per_gt & (header.gtes_per_gt - 1):
+        yield 44, f"{header.gtes_per_gt} entries in a grain table are no power of two"
+    if header.overhead_sectors < max(header.descriptor_end_sectors, 1):
+        yield 64, f"{header.overhead_sectors} sectors of metadata do not hold its descriptor"
+    if header.overhead_sectors % header.grain_sectors:
+        yield 64, f"{header.overhead_sectors} sectors of metadata are no whole grains"
+    if header.descriptor_offset_sectors and header.descriptor_end_sectors > header.metadata_sectors:
+        yield 36, "the descriptor's room reaches into the tables or the data"
+    if header.has_redundant and header.gd_offset_sectors * SECTOR_BYTES < raw.size_bytes:
+        yield from _copy_oddity(raw, header)
+
+
+def _flag_oddities(header: SparseHeader) -> Iterator[tuple[int, str]]:
     if header.flags & ~KNOWN_FLAGS:
         yield 8, f"flags {header.flags:#x} have bits without a meaning"
     if not header.flags & 1:
         yield 8, "it does not say that the bytes that guard line ends are valid"
     if bool(header.flags & 2) != (header.rgd_offset_sectors != 0):
         yield 8, "the flag and the place of the redundant directory disagree"
-    if header.overhead_sectors % header.grain_sectors:
-        yield 64, f"{header.overhead_sectors} sectors of metadata are no whole grains"
     if header.is_compressed != header.has_markers:
         yield 8, "compressed grains and markers go together, and only one of them is announced"
-    if header.has_redundant and header.gd_offset_sectors * SECTOR_BYTES < raw.size_bytes:
-        yield from _copy_oddity(raw, header)
+    if header.is_compressed and header.version < STREAM_VERSION:
+        yield 4, f"version {header.version} of a stream-optimized disk is too old for ESXi"
 
 
 def _copy_oddity(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
-    """In the usual layout one copy of the tables ends where the other begins.
+    """In the usual layout tables follow their directory, and one copy the other, without gaps.
 
     A disk that was made smaller has more room there, and nothing behind its directory's end.
     """
     start, length = header.rgd_offset_sectors, header.directory_sectors
-    first = _word(raw, start * SECTOR_BYTES)
-    if first != start + length or header.gd_offset_sectors < start:
+    if _word(raw, start * SECTOR_BYTES) != start + length or header.gd_offset_sectors < start:
         return
     room = header.gd_offset_sectors - start - length - header.table_count * header.table_sectors
-    end = start * SECTOR_BYTES + 4 * header.table_count
-    is_more = bool(header.table_count * 4 % SECTOR_BYTES) and _word(raw, end) != 0
-    if room < 0 or is_more:
+    is_more = bool(header.table_count * 4 % SECTOR_BYTES) and any(_words(raw, header, 0))
+    is_less = header.table_count > 1 and not any(_words(raw, header, -1))
+    steps = [second - first for first, second in _first_two(raw, header)]
+    is_other = header.table_count > 1 and header.table_sectors not in steps
+    if room < 0 or is_more or is_less or is_other:
         yield (
             20,
-            f"{header.table_count} grain tables follow from it, and the directories are made for "
-            "another number; capacity, size of a grain or of a table is wrong",
+            f"{header.table_count} grain tables of {header.table_sectors} sectors follow from it, "
+            "and the directories are made for others; capacity, size of a grain or of a table is "
+            "wrong",
         )
+
+
+def _words(raw: BlockDevice, header: SparseHeader, at: int) -> list[int]:
+    """An entry of both directories, counted from behind their last one."""
+    offset_bytes = 4 * (header.table_count + at)
+    return [
+        _word(raw, sector * SECTOR_BYTES + offset_bytes)
+        for sector in (header.rgd_offset_sectors, header.gd_offset_sectors)
+    ]
+
+
+def _first_two(raw: BlockDevice, header: SparseHeader) -> list[tuple[int, int]]:
+    """The first two entries of each directory."""
+    return [
+        (_word(raw, sector * SECTOR_BYTES), _word(raw, sector * SECTOR_BYTES + 4))
+        for sector in (header.rgd_offset_sectors, header.gd_offset_sectors)
+    ]
 
 
 def _word(raw: BlockDevice, offset_bytes: int) -> int:
@@ -96,7 +133,7 @@ def _word(raw: BlockDevice, offset_bytes: int) -> int:
     return int.from_bytes(read(raw, offset_bytes, 4), "little")
 
 
-def _footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
+def footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:
     """The footer repeats the header, but for the place of the directory."""
     at = raw.size_bytes - FOOTER_OFFSET_BYTES
     if not header.is_compressed or at < SECTOR_BYTES:

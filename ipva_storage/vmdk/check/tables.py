@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
+from ipva_storage.device import read
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 SECTOR_MAX: Final = 1 << 32
 """Sectors that an entry can name. Confidence: stated."""
+
+LOOKED_AT_GRAINS: Final = 16
+"""Grains that are read to tell data from room that was never used. Confidence: chosen."""
 
 NAMED_MAX: Final = 20
 """Findings of one code that are named one by one; the rest is counted. Confidence: chosen."""
@@ -54,7 +58,8 @@ def check_tables(raw: BlockDevice, header: SparseHeader) -> Iterator[Finding]:
         for batch in copies[0].at.batches(np.flatnonzero(is_read)):
             yield from _check_batch(copies, batch, grains)
     yield from named.rest()
-    yield from grains.check_space()
+    is_blank = bool(copies) and not any(copy.at.places.any() for copy in copies)
+    yield from grains.check_space(is_blank=is_blank)
 
 
 def directory_lost(code: str, header: SparseHeader, sector: int, offset_bytes: int) -> Finding:
@@ -157,6 +162,7 @@ class _Grains:
     def __init__(self, raw: BlockDevice, header: SparseHeader, named: Named) -> None:
         self._header = header
         self._named = named
+        self._raw = raw
         self._size_bytes = raw.size_bytes
         self._phase = header.overhead_sectors % header.grain_sectors
         self._end_sector = -(-raw.size_bytes // SECTOR_BYTES)
@@ -215,8 +221,12 @@ class _Grains:
                 offset_bytes = int(places[table]) * SECTOR_BYTES + 4 * entry
                 yield Finding(code, "grain table", message, offset_bytes=offset_bytes)
 
-    def check_space(self) -> Iterator[Finding]:
-        """Room behind the metadata that no entry names; after all tables were checked."""
+    def check_space(self, *, is_blank: bool) -> Iterator[Finding]:
+        """Room behind the metadata that no entry names; after all tables were checked.
+
+        Args:
+            is_blank: whether the directories name no table at all.
+        """
         header = self._header
         first = (header.overhead_sectors - self._phase) // header.grain_sectors
         last = (self._end_sector - self._phase) // header.grain_sectors
@@ -225,6 +235,17 @@ class _Grains:
             length = count * header.grain_bytes
             message = f"{length} bytes ({count} grains) belong to nothing"
             yield Finding("VMDK030", "grains", message, count=count, length_bytes=length)
+            if is_blank and self._has_data(first, min(count, LOOKED_AT_GRAINS)):
+                at = header.gd_offset_sectors * SECTOR_BYTES
+                message = "it names no table, and there are grains"
+                yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
+
+    def _has_data(self, first: int, count: int) -> bool:
+        """Whether any of the first grains of the file holds anything."""
+        header = self._header
+        start = (first * header.grain_sectors + self._phase) * SECTOR_BYTES
+        length = min(count * header.grain_bytes, self._size_bytes - start)
+        return length > 0 and any(read(self._raw, start, length))
 
     def _shared(self, sectors: Sectors, is_sound: Mask, is_unaligned: Mask) -> Mask:
         """Which grains take space that an earlier one took; then they count as taken as well."""

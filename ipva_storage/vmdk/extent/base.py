@@ -35,22 +35,6 @@ class DiskExtent(Device):
     raw: BlockDevice | None = None
     """The file that holds it."""
 
-    @abstractmethod
-    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
-        """Fill the whole buffer."""
-
-    @abstractmethod
-    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
-        """Put `data` at `offset_bytes`."""
-
-    @abstractmethod
-    def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
-        """Make a range read as zeros."""
-
-    @abstractmethod
-    def extents(self) -> Iterator[Run]:
-        """Runs of data and holes."""
-
     def own_extents(self) -> Iterator[Run]:
         """What it holds itself as data, and what shows the disk below as holes."""
         yield Run(0, self.size_bytes, is_data=True)

@@ -92,6 +92,17 @@ class SparseHeader:
         return -(-self.table_count * 4 // SECTOR_BYTES)
 
     @property
+    def descriptor_end_sectors(self) -> int:
+        """Where the room of the embedded descriptor ends."""
+        return self.descriptor_offset_sectors + self.descriptor_sectors
+
+    @property
+    def metadata_sectors(self) -> int:
+        """Where the directories begin, or the data where they are elsewhere."""
+        starts = [self.overhead_sectors, self.rgd_offset_sectors, self.gd_offset_sectors]
+        return min(start for start in starts if start)
+
+    @property
     def has_redundant(self) -> bool:
         """Whether a second grain directory is said to exist."""
         return bool(self.flags & 2) and self.rgd_offset_sectors != 0

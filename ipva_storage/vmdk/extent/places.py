@@ -118,12 +118,33 @@ def _is_in_hole(raw: BlockDevice, starts_bytes: Sectors, length_bytes: int) -> M
     """Which ranges of one length, in order of their starts, the host keeps as holes."""
     if not len(starts_bytes):
         return np.zeros(0, bool)
-    runs = list(_data_runs(raw, int(starts_bytes[-1]) + length_bytes))
-    data_starts = np.array([start for start, _ in runs], np.int64)
-    data_stops = np.array([stop for _, stop in runs], np.int64)
-    begun = np.searchsorted(data_starts, starts_bytes + length_bytes, "left")
-    ended = np.searchsorted(data_stops, starts_bytes, "right")
-    return np.asarray(begun == ended)
+    return HostData.of(raw, int(starts_bytes[-1]) + length_bytes).is_absent(
+        starts_bytes, length_bytes
+    )
+
+
+@dataclass(frozen=True)
+class HostData:
+    """What the host keeps as data of a file, as far as anybody asked."""
+
+    starts: Sectors
+    stops: Sectors
+    """In bytes, both of them."""
+
+    @classmethod
+    def of(cls, raw: BlockDevice, end_bytes: int) -> HostData:
+        """Ask the host, up to a byte."""
+        runs = list(_data_runs(raw, end_bytes))
+        return cls(
+            np.array([start for start, _ in runs], np.int64),
+            np.array([stop for _, stop in runs], np.int64),
+        )
+
+    def is_absent(self, starts_bytes: Sectors, length_bytes: int) -> Mask:
+        """Which ranges of one length are holes."""
+        begun = np.searchsorted(self.starts, starts_bytes + length_bytes, "left")
+        ended = np.searchsorted(self.stops, starts_bytes, "right")
+        return np.asarray(begun == ended)
 
 
 def _data_runs(raw: BlockDevice, end_bytes: int) -> Iterator[tuple[int, int]]:

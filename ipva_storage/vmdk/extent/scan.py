@@ -12,7 +12,7 @@ What counts as data may hold zeros, so that no disk takes more than a bounded nu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ipva_storage.device import Extent, merge_extents
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ipva_storage.vmdk.extent.header import SparseHeader
     from ipva_storage.vmdk.extent.tables import GrainTables
@@ -38,13 +38,38 @@ def scan_extents(header: SparseHeader, tables: GrainTables, hole_max: int) -> It
     Raises:
         VmdkError: a table is in neither copy.
     """
-    return merge_extents(_extents(header, _grain_runs(header, tables, hole_max)))
+    return run_extents(header, _grain_runs(header, tables, hole_max))
 
 
-def _extents(header: SparseHeader, parts: Iterator[tuple[Sectors, Sectors]]) -> Iterator[Extent]:
-    grain_bytes, end_bytes = header.grain_bytes, header.capacity_bytes
+class Shape(Protocol):
+    """What is to be known of an extent for telling its runs."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Size of the disk in it."""
+
+    @property
+    def grain_bytes(self) -> int:
+        """Size of a grain."""
+
+    @property
+    def grain_count(self) -> int:
+        """Grains of the disk."""
+
+    @property
+    def gtes_per_gt(self) -> int:
+        """Entries in a grain table."""
+
+
+def run_extents(shape: Shape, parts: Iterator[tuple[Sectors, Sectors]]) -> Iterator[Extent]:
+    """Runs of grains, given as starts and stops in order, and of what is between them."""
+    return merge_extents(_extents(shape, parts))
+
+
+def _extents(shape: Shape, parts: Iterator[tuple[Sectors, Sectors]]) -> Iterator[Extent]:
+    grain_bytes, end_bytes = shape.grain_bytes, shape.capacity_bytes
     at = 0
-    for start, stop in _coarsened(header, parts):
+    for start, stop in _coarsened(shape, parts):
         start_bytes = max(at, min(start * grain_bytes, end_bytes))
         stop_bytes = max(at, min(stop * grain_bytes, end_bytes))
         yield Extent(at, start_bytes - at, is_data=False)
@@ -53,11 +78,9 @@ def _extents(header: SparseHeader, parts: Iterator[tuple[Sectors, Sectors]]) -> 
     yield Extent(at, end_bytes - at, is_data=False)
 
 
-def _coarsened(
-    header: SparseHeader, parts: Iterator[tuple[Sectors, Sectors]]
-) -> Iterator[tuple[int, int]]:
+def _coarsened(shape: Shape, parts: Iterator[tuple[Sectors, Sectors]]) -> Iterator[tuple[int, int]]:
     """Runs one by one, widened and joined once there were many."""
-    width = max(header.gtes_per_gt, -(-header.grain_count // COARSE_PARTS))
+    width = max(shape.gtes_per_gt, -(-shape.grain_count // COARSE_PARTS))
     count = 0
     for starts, stops in parts:
         if count + len(starts) > EXACT_RUNS_MAX:
@@ -84,18 +107,36 @@ def _grain_runs(
     is_pending[list(pending)] = True
     exact = np.flatnonzero(is_pending | ~(places.is_blank | places.is_twice))
     whole = np.flatnonzero(_is_whole(places, hole_max) & ~is_pending)
+
+    def parts() -> Iterator[tuple[Sectors, Mask]]:
+        for batch in places.batches(exact):
+            is_data = places.tables(batch) > hole_max
+            for row in np.flatnonzero(is_pending[batch]).tolist():
+                entries = tables.table(int(batch[row]))
+                is_data[row] = np.frombuffer(entries, np.uint32) > hole_max
+            yield batch, is_data
+
+    yield from ordered_runs(header.gtes_per_gt, parts(), whole)
+
+
+def ordered_runs(
+    gtes: int, parts: Iterable[tuple[Sectors, Mask]], whole: Sectors
+) -> Iterator[tuple[Sectors, Sectors]]:
+    """Runs of grains, as starts and stops in order.
+
+    Args:
+        gtes: entries in a table.
+        parts: tables in order, some at a time: their numbers, and which of their grains are data.
+        whole: numbers of further tables, in order, all of whose grains are data.
+    """
     first = 0
-    for batch in places.batches(exact):
+    for batch, is_data in parts:
         last = int(batch[-1])
-        is_data = places.tables(batch) > hole_max
-        for row in np.flatnonzero(is_pending[batch]).tolist():
-            entries = tables.table(int(batch[row]))
-            is_data[row] = np.frombuffer(entries, np.uint32) > hole_max
         between = whole[np.searchsorted(whole, first) : np.searchsorted(whole, last)]
-        yield _runs(header.gtes_per_gt, batch, is_data, between)
+        yield _runs(gtes, batch, is_data, between)
         first = last
     rest = whole[np.searchsorted(whole, first) :]
-    yield _runs(header.gtes_per_gt, exact[:0], np.zeros((0, header.gtes_per_gt), bool), rest)
+    yield _runs(gtes, rest[:0], np.zeros((0, gtes), bool), rest)
 
 
 def _effective(header: SparseHeader, tables: GrainTables) -> TablePlaces:

@@ -7,7 +7,14 @@ import pytest
 from ipva_storage import appliance
 from ipva_storage.appliance import Role
 from ipva_storage.device import Folder
-from ipva_storage.errors import ConfigError, DeviceError, IpvaError, UsageError
+from ipva_storage.errors import (
+    ConfigError,
+    DeviceError,
+    IpvaError,
+    NoDiskError,
+    UsageError,
+    VmdkError,
+)
 from ipva_storage.units import MIB
 
 
@@ -112,7 +119,7 @@ def test_a_vmdk_without_its_start_is_not_taken_for_a_raw_disk(vm: Path) -> None:
     """A file that is only named .vmdk is refused, because a write would finish it off."""
     (vm / "hd-dump.vmdk").write_bytes(bytes(MIB))
     for _ in range(2):  # the first refusal keeps no lock
-        with pytest.raises(ConfigError, match="its start is lost"):
+        with pytest.raises(VmdkError, match="its start is lost"):
             appliance.open(Folder(vm)).open_disk(Role.DUMP, writable=True)
 
 
@@ -148,7 +155,7 @@ def test_a_file_of_the_machine_is_no_disk(vm: Path, name: str) -> None:
     if name != "ipva.vmx":
         (vm / name).write_bytes(bytes(MIB))
     for _ in range(2):  # the first refusal keeps no lock
-        with pytest.raises(ConfigError, match="and no disk"):
+        with pytest.raises(NoDiskError, match="and no disk"):
             machine.open_disk(Role.DUMP, writable=True)
 
 
@@ -156,5 +163,5 @@ def test_a_file_of_the_machine_is_no_disk(vm: Path, name: str) -> None:
 def test_a_file_of_no_disks_length_is_no_disk(vm: Path, size_bytes: int) -> None:
     """Disks have whole sectors, and at least one."""
     (vm / "dump.img").write_bytes(bytes(size_bytes))
-    with pytest.raises(ConfigError, match="not whole sectors"):
+    with pytest.raises(NoDiskError, match="not whole sectors"):
         edit(vm, "hd-dump.vmdk", "dump.img").open_disk(Role.DUMP)

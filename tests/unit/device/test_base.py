@@ -17,21 +17,25 @@ from ipva_storage.errors import DeviceError
 from ipva_storage.units import GIB, MIB, TIB
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    pass
 
 
-class _Claim(Device):
-    """A device that claims a length and has nothing."""
+class _Claim(MemoryDevice):
+    """A device that says it is huge."""
 
     def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
+        super().__init__()
+        self._claimed_bytes = size_bytes
 
     @property
     def size_bytes(self) -> int:
-        return self._size_bytes
+        return self._claimed_bytes
 
-    def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
-        raise AssertionError("nothing may be read")
+    def read_into(self, offset_bytes: int, buffer: object, /) -> None:
+        raise AssertionError("nothing is read")
+
+    def resize(self, size_bytes: int, /) -> None:
+        Device.resize(self, size_bytes)
 
 
 def test_absurd_read_takes_no_memory() -> None:

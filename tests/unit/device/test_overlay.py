@@ -52,6 +52,23 @@ def test_commit_order() -> None:
     assert read(below, 90_000, 4) == b"late"
 
 
+def test_changed_extents_are_what_a_commit_does() -> None:
+    """They can be asked for beforehand, to announce them to what saves them."""
+    below = TraceDevice(MemoryDevice(100_000))
+    overlay = OverlayDevice(below)
+    overlay.write(98_000, b"to the end".ljust(2000))
+    overlay.write(10, b"early")
+    overlay.discard(3 * PAGE_BYTES, 2 * PAGE_BYTES)
+    told = [(run.offset_bytes, run.length_bytes, run.is_data) for run in overlay.changed_extents()]
+    overlay.commit()
+    assert told == [
+        (record.offset_bytes, record.length_bytes, record.operation is Operation.WRITE)
+        for record in below.records
+        if record.operation is not Operation.FLUSH
+    ]
+    assert len(told) == 3
+
+
 def test_shrink_and_grow_reads_zero() -> None:
     """What was cut off and grown back reads as zero, before and after the commit."""
     below = MemoryDevice(b"x" * 10_000)

@@ -1,0 +1,222 @@
+"""Taking a job back: every image gets the bytes and the length that it had before.
+
+Invariants:
+
+1. Nothing is written before the whole journal is read and found sound, every image is open and
+   locked, and each is as the job left it (unless forced).
+2. Doing it again, after a cut at any write, gives the same.
+3. The journal is kept; only its status changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.device.undo.journal import left_crc32
+from ipva_storage.device.undo.reader import JournalReader
+from ipva_storage.device.undo.records import (
+    COMPARED_LIMIT_BYTES,
+    FileEntry,
+    LeftEntry,
+    RangeEntry,
+    State,
+)
+from ipva_storage.errors import UndoError
+from ipva_storage.progress import silent
+
+if TYPE_CHECKING:
+    from ipva_storage.device.base import BlockDevice
+    from ipva_storage.device.undo.places import Images
+    from ipva_storage.progress import Progress
+
+_SECOND_US: Final = 1_000_000
+
+_FORCE: Final = "if you want the old bytes all the same, use --force"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredImage:
+    """What was restored of one image, or would be."""
+
+    name: str
+    """The path of the image."""
+    ranges: int
+    saved_bytes: int
+    original_bytes: int
+    """The length that it has again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a journal restored, or would restore."""
+
+    images: tuple[RestoredImage, ...]
+    was_finished: bool
+    """Whether the job came to its end. If not, nobody knows how it left the images, so nothing was
+    compared but their lengths."""
+    is_again: bool
+    """Whether an earlier restore was cut, or repeated by force."""
+
+
+def restore(
+    journal: BlockDevice,
+    images: Images,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Restoration:
+    """Put the images of a journal back as they were before its job.
+
+    Args:
+        journal: the journal; writable unless `dry_run`.
+        images: opens what it names.
+        force: also when an image changed since the job, or was restored already. A damaged
+            journal is refused all the same.
+        dry_run: look at everything, write nothing.
+        progress: told how much of the saved bytes is written.
+
+    Raises:
+        UndoError: the journal is damaged, or does not fit its images; nothing was written.
+        DeviceError: the journal or an image refuses. When it came while writing, run it again.
+    """
+    reader = JournalReader(journal)
+    state = reader.status.state
+    if state is State.RESTORED and not force:
+        raise UndoError(
+            f"it was taken back already, {_when(reader.status.time_us)}",
+            where=journal.name,
+            remedy="to do it again, use --force",
+        )
+    with contextlib.ExitStack() as stack:
+        found: list[_Image] = []
+        for _, entry in reader.entries():
+            if isinstance(entry, FileEntry):
+                _refuse_twice(entry, found, journal.name)
+                device = stack.enter_context(images.open(entry.name, writable=not dry_run))
+                found.append(_Image(entry, device))
+            else:
+                found[entry.file_number].take(entry)
+        if not force:
+            for image in found:
+                image.compare(images, is_cut=state is State.RESTORING)
+        if found and not dry_run:
+            _write(reader, found, progress)
+        return Restoration(
+            tuple(image.summary for image in found),
+            all(image.left is not None for image in found),
+            state in (State.RESTORING, State.RESTORED),
+        )
+
+
+class _Image:
+    """An image while its journal is read."""
+
+    def __init__(self, entry: FileEntry, device: BlockDevice) -> None:
+        self.name = entry.name
+        self.original_bytes = entry.original_bytes
+        self.device = device
+        self.left: LeftEntry | None = None
+        self._size_bytes = device.size_bytes
+        self._missing_bytes = max(0, entry.original_bytes - device.size_bytes)
+        self._ranges = 0
+        self._saved_bytes = 0
+        self._compared_bytes = 0
+        self._crc32 = 0
+
+    @property
+    def summary(self) -> RestoredImage:
+        return RestoredImage(self.device.name, self._ranges, self._saved_bytes, self.original_bytes)
+
+    def take(self, entry: RangeEntry | LeftEntry) -> None:
+        """Take account of an entry, and read what the image holds there now."""
+        if isinstance(entry, LeftEntry):
+            self.left = entry
+            return
+        start, stop = entry.offset_bytes, entry.offset_bytes + entry.length_bytes
+        self._ranges += 1
+        self._saved_bytes += entry.length_bytes
+        self._missing_bytes -= max(0, stop - max(start, self._size_bytes))
+        stop = min(stop, start + COMPARED_LIMIT_BYTES - self._compared_bytes)
+        if start < stop:
+            self._compared_bytes += stop - start
+            self._crc32 = left_crc32(self.device, start, stop, self._crc32)
+
+    def compare(self, images: Images, *, is_cut: bool) -> None:
+        """Refuse an image that is not as the job left it.
+
+        Args:
+            images: knows when it was changed.
+            is_cut: a restore was cut, so that it is neither one nor the other.
+        """
+        fault = None
+        if self._missing_bytes > 0:
+            fault = f"it is {self._size_bytes} bytes long, and the journal does not have the rest"
+        elif self.left is not None and not is_cut:
+            fault = self._change_since(self.left, images.modified_us(self.name))
+        if fault is not None:
+            raise UndoError(fault, where=self.device.name, remedy=_FORCE)
+
+    def _change_since(self, left: LeftEntry, modified_us: int) -> str | None:
+        if self._size_bytes != left.left_bytes:
+            return f"the job left it {left.left_bytes} bytes long, now it has {self._size_bytes}"
+        if self._crc32 != left.crc32:
+            return "it was changed since the job, in the very parts that the journal restores"
+        if not _is_same_time(modified_us, left.modified_us):
+            return (
+                f"something wrote to it {_when(modified_us)}, after the job; "
+                "restoring would mix old and new, unless that was only a copy or a later undo"
+            )
+        return None
+
+
+def _refuse_twice(entry: FileEntry, found: list[_Image], journal_name: str) -> None:
+    if any(image.name == entry.name for image in found):
+        raise UndoError(f"it names the image {entry.name} twice", where=journal_name)
+
+
+def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> None:
+    reader.set_state(State.RESTORING, _now_us())
+    total_bytes = sum(image.summary.saved_bytes for image in found)
+    for image in found:
+        if image.device.size_bytes != image.original_bytes:
+            image.device.resize(image.original_bytes)
+    done_bytes = 0
+    for _, entry in reader.entries():
+        if isinstance(entry, RangeEntry):
+            device = found[entry.file_number].device
+            if entry.data is None:
+                device.discard(entry.offset_bytes, entry.length_bytes)
+            else:
+                device.write(entry.offset_bytes, entry.data)
+            done_bytes += entry.length_bytes
+            progress(done_bytes, total_bytes)
+    for image in found:
+        image.device.flush()
+    reader.set_state(State.RESTORED, _now_us())
+
+
+def _is_same_time(now_us: int, left_us: int) -> bool:
+    """Whether a file was last changed at a time, as far as its file system can say.
+
+    FAT keeps even seconds, others whole ones. 0 says nothing.
+    """
+    is_coarse = now_us % _SECOND_US == 0 and abs(now_us - left_us) <= 2 * _SECOND_US
+    return 0 in (now_us, left_us) or now_us == left_us or is_coarse
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _when(time_us: int) -> str:
+    """A time for people, UTC; the number where it is none."""
+    try:
+        moment = dt.datetime.fromtimestamp(time_us // 1_000_000, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{time_us} microseconds after 1970"
+    return f"on {moment:%Y-%m-%d %H:%M:%S} UTC"

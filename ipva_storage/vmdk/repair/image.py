@@ -1,0 +1,355 @@
+"""Mending a VMDK from whatever is left: drawn up, checked as it would be, then committed.
+
+Nothing is made up: what cannot be brought back is told by range of the disk. Nothing is committed
+that leaves the disk with an error that it did not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.device import read
+from ipva_storage.errors import DeviceError, VmdkError
+from ipva_storage.findings import Finding, Severity
+from ipva_storage.progress import silent
+from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk import access, chain
+from ipva_storage.vmdk.check import check
+from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
+from ipva_storage.vmdk.extent.flat import FLAT_KINDS
+from ipva_storage.vmdk.extent.header import (
+    DESCRIPTOR_MAX_BYTES,
+    SPARSE_MAGIC,
+    SparseHeader,
+    build_header,
+    parse_header,
+    read_header,
+)
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES
+from ipva_storage.vmdk.repair import text as texts
+from ipva_storage.vmdk.repair.draft import Draft
+from ipva_storage.vmdk.repair.lost import Lost, MendedTables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipva_storage.device import BlockDevice, Folder
+    from ipva_storage.progress import Progress
+
+HEADER_CODES: Final = frozenset(
+    f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 13, 20, 24, 25, 27, 28, 34, 35)
+)
+"""Findings that may come from a wrong header."""
+
+FIELDS_BYTES: Final = 79
+"""The fields of a header; what follows is padding. Source: Virtual Disk Format 5.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair did, or would do."""
+
+    fixed: tuple[Finding, ...]
+    """What is found no more."""
+    left: tuple[Finding, ...]
+    """What is found still, without what is for information."""
+    lost: tuple[Lost, ...]
+    """What the disk held there is not known any more."""
+    is_changed: bool
+    """Whether anything had to be written."""
+
+
+def repair(
+    folder: Folder,
+    name: str,
+    *,
+    accept_parent: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Repaired:
+    """Mend a disk, as far as anything that is left allows.
+
+    Args:
+        folder: where the disk is.
+        name: its file; of a disk whose descriptor is lost also one of its extents.
+        accept_parent: take a snapshot's child to fit the parent that is there, though that was
+            changed since.
+        dry_run: find out what would be mended, and change nothing.
+        progress: told how far the checks are.
+
+    Raises:
+        VmdkError: it is no VMDK, or nothing of it can be recognised.
+        DeviceError: a file cannot be read or written.
+    """
+    draft = Draft(folder)
+    try:
+        name = _descriptor_of(draft, name)
+        before = _findings(draft, name, progress)
+        lost = _mend(draft, name, before, accept_parent=accept_parent)
+        after = _findings(draft, name, progress)
+        _refuse_worse(before, after, name)
+        if not dry_run:
+            draft.commit()
+        kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
+        fixed = [
+            one
+            for one in before
+            if (one.code, one.where, one.offset_bytes, one.message) not in kept
+            and one.severity is not Severity.INFO
+        ]
+        left = [one for one in after if one.severity is not Severity.INFO]
+        return Repaired(tuple(fixed), tuple(left), tuple(lost), not draft.is_empty)
+    finally:
+        draft.close()
+
+
+def _descriptor_of(draft: Draft, name: str) -> str:
+    """The file of the disk: of an extent that has lost its descriptor, where that is to be."""
+    wanted = texts.descriptor_name(name)
+    if wanted == name or not draft.has(name):
+        return name
+    if not draft.has(wanted):
+        return wanted
+    with draft.folder.open(wanted) as raw:
+        return wanted if not access.is_vmdk(raw) or _names(raw, name) else name
+
+
+def _names(raw: BlockDevice, name: str) -> bool:
+    """Whether a descriptor has a file as an extent."""
+    with contextlib.suppress(VmdkError):
+        return any(line.file_name == name for line in access.read_descriptor(raw).extents)
+    return False
+
+
+def _findings(draft: Draft, name: str, progress: Progress) -> list[Finding]:
+    """What is wrong with the disk as it would be."""
+    if not draft.has(name):
+        message = "the descriptor is not there"
+        return [Finding("VMDK003", "descriptor", message, where=str(draft.folder.path / name))]
+    with draft.folder.open(name) as raw:
+        if access.is_vmdk(raw) or access.is_beheaded(raw):
+            return list(check(raw, draft.folder, progress=progress))
+        if _is_text_lost(draft, name, raw):
+            message = "it is no descriptor any more"
+            return [Finding("VMDK003", "descriptor", message, raw.name, 0)]
+        raise VmdkError(
+            "nothing in it is recognised: neither a header, a descriptor nor a footer",
+            where=raw.name,
+            remedy="restore it from a backup",
+        )
+
+
+def _is_text_lost(draft: Draft, name: str, raw: BlockDevice) -> bool:
+    """Whether a small file stands in the place of a descriptor whose extents are there."""
+    if raw.size_bytes > DESCRIPTOR_MAX_BYTES:
+        return False
+    return texts.separate_text(draft.folder, name, b"") is not None
+
+
+def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str) -> None:
+    """Stop when the draft has an error of a kind that was not there before."""
+    known = {one.code for one in before}
+    for one in after:
+        if one.severity is Severity.ERROR and one.code not in known and "VMDK001" not in known:
+            unlocked = known & {"VMDK003", "VMDK005", "VMDK024", "VMDK025"}
+            if unlocked:
+                continue  # what was behind it could not be seen before
+            raise VmdkError(
+                f"mending would leave it with another fault ({one.code}: {one.message})",
+                where=name,
+                remedy="nothing was changed; restore it from a backup",
+            )
+
+
+def _mend(draft: Draft, name: str, before: Sequence[Finding], *, accept_parent: bool) -> list[Lost]:
+    if not any(one.severity is not Severity.INFO for one in before):
+        return []
+    lost: list[Lost] = []
+    if not draft.has(name):
+        _new_text(draft, name, b"")
+    with draft.folder.open(name) as raw:
+        start = read(raw, 0, min(raw.size_bytes, 1024))
+        is_separate = is_descriptor(start) or not (
+            start[:4] == SPARSE_MAGIC or access.is_beheaded(raw)
+        )
+    if is_separate:
+        _mend_described(draft, name, before, lost)
+    else:
+        _mend_extent(draft, name, before, lost, is_embedded=True)
+    if accept_parent:
+        _accept_parent(draft, name)
+    return lost
+
+
+def _new_text(draft: Draft, name: str, old: bytes) -> None:
+    """Make a descriptor for the extents beside its place."""
+    found = texts.separate_text(draft.folder, name, old)
+    if found is None:
+        raise VmdkError(
+            "there is no descriptor, and no extent that one could be made for",
+            where=str(draft.folder.path / name),
+            remedy="put the extents (such as …-flat.vmdk) into the folder; of a snapshot's child, "
+            "the descriptor says what it was taken over, and cannot be made without that",
+        )
+    draft.create(name, found.encode())
+
+
+def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: list[Lost]) -> None:
+    """A disk whose descriptor is a file of its own."""
+    old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
+    try:
+        text = Descriptor.parse(old)
+        lines = access.extent_lines(text, name)
+    except VmdkError:
+        _new_text(draft, name, old)
+        text = Descriptor.parse(read(draft.device(name), 0, draft.device(name).size_bytes))
+        lines = text.extents
+    first = 0
+    for line in lines:
+        file = line.file_name
+        if access.has_file(line) and line.kind not in FLAT_KINDS and file and draft.has(file):
+            found: list[Lost] = []
+            _mend_extent(
+                draft, file, before, found, is_embedded=False, said_sectors=line.sector_count
+            )
+            lost += [replace(one, offset_bytes=first + one.offset_bytes) for one in found]
+        first += line.size_bytes
+    wanted = texts.completed(text, draft.folder, name)
+    if wanted.text != text.text:
+        draft.create(name, wanted.encode())
+
+
+def _mend_extent(
+    draft: Draft,
+    name: str,
+    before: Sequence[Finding],
+    lost: list[Lost],
+    *,
+    is_embedded: bool,
+    said_sectors: int | None = None,
+) -> None:
+    """A file with a sparse extent: what its header names, its descriptor, and the header last."""
+    raw = draft.device(name)
+    there = read(raw, 0, min(raw.size_bytes, SECTOR_BYTES))
+    if there[:4] in access.OTHER_MAGICS:
+        return
+    codes = {one.code for one in before}
+    header = read_header(raw) if there[:4] == SPARSE_MAGIC else None
+    text = _text_of(raw, header) if is_embedded else None
+    if text is not None and text.extents:
+        said_sectors = sum(line.sector_count for line in text.extents)
+    is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
+    if header is None or codes & HEADER_CODES or is_misplaced:
+        from ipva_storage.vmdk.repair.header import best_header
+
+        header = best_header(raw, said_sectors, has_descriptor=is_embedded)
+    if header is None:
+        lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
+        return
+    keeps_size = False
+    if "VMDK004" in codes and is_embedded and said_sectors:
+        likely = likely_sectors(raw, header, text, said_sectors)
+        keeps_size = likely is None
+        header = replace(header, capacity_sectors=likely or header.capacity_sectors)
+    has_parent = text is not None and chain.has_parent(text)
+    mended = _mend_inside(draft, name, header, has_parent=has_parent)
+    lost += mended.lost
+    header = replace(mended.header, newlines=b"\n \r\n", unclean_shutdown=0)
+    if is_embedded:
+        _mend_embedded(draft, name, header, keeps_size=keeps_size)
+    data = build_header(header)
+    is_whole = there[:4] == SPARSE_MAGIC and "VMDK001" not in codes
+    draft.write(draft.step(name), 0, data[:FIELDS_BYTES] if is_whole else data)
+
+
+def likely_sectors(
+    raw: BlockDevice, header: SparseHeader, text: Descriptor | None, said_sectors: int
+) -> int | None:
+    """The capacity where header and descriptor disagree: what the geometry or a footer confirms.
+
+    None where neither decides.
+    """
+    ours = header.capacity_sectors
+    ddb = {} if text is None else text.ddb
+    cylinders = ddb.get("geometry.cylinders", "")
+    heads, track = ddb.get("geometry.heads", ""), ddb.get("geometry.sectors", "")
+    votes = {ours: 0, said_sectors: 0}
+    if heads.isdigit() and track.isdigit() and int(heads) * int(track):
+        for sectors in votes:
+            votes[sectors] += str(sectors // (int(heads) * int(track))) == cylinders
+    at = raw.size_bytes - FOOTER_OFFSET_BYTES
+    if header.is_compressed and at > 0 and read(raw, at, 4) == SPARSE_MAGIC:
+        footer = parse_header(read(raw, at, SECTOR_BYTES)).capacity_sectors
+        for sectors in votes:
+            votes[sectors] += 2 * (sectors == footer)
+    if votes[said_sectors] == votes[ours]:
+        return None
+    return max(votes, key=votes.__getitem__)
+
+
+def _text_of(raw: BlockDevice, header: SparseHeader | None) -> Descriptor | None:
+    """The embedded descriptor: where the header says, or where it usually is."""
+    places = [(SECTOR_BYTES, 20 * SECTOR_BYTES)]
+    if header is not None:
+        start = header.descriptor_offset_sectors * SECTOR_BYTES
+        places.insert(0, (start, header.descriptor_sectors * SECTOR_BYTES))
+    for start, length in places:
+        room = min(length, DESCRIPTOR_MAX_BYTES, raw.size_bytes - start)
+        if start and room > 0:
+            with contextlib.suppress(VmdkError):
+                return Descriptor.parse(read(raw, start, room))
+    return None
+
+
+def _mend_inside(
+    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool
+) -> MendedTables:
+    if header.is_compressed:
+        from ipva_storage.vmdk.repair.stream import mend_stream
+
+        return mend_stream(draft, name, header)
+    from ipva_storage.vmdk.repair.sparse import mend_tables
+
+    return mend_tables(draft, name, header, has_parent=has_parent)
+
+
+def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size: bool) -> None:
+    raw = draft.device(name)
+    has_room = 0 < header.descriptor_end_sectors <= max(header.metadata_sectors, 0)
+    if not header.descriptor_offset_sectors or not has_room:
+        return
+    wanted = texts.embedded_text(raw, header, draft.folder, name, keeps_size=keeps_size)
+    if wanted is None:
+        return
+    room = header.descriptor_sectors * SECTOR_BYTES
+    data = wanted.encode()
+    with contextlib.suppress(VmdkError):
+        if access.read_embedded(raw, header).text == wanted.text:
+            return
+    if len(data) <= room:
+        at = header.descriptor_offset_sectors * SECTOR_BYTES
+        draft.write(draft.step(name), at, data.ljust(room, b"\0"))
+
+
+def _accept_parent(draft: Draft, name: str) -> None:
+    """Let a child expect the parent that is there."""
+    device = draft.device(name)
+    try:
+        text = access.read_descriptor(device)
+        if not chain.has_parent(text):
+            return
+        place, parent_name = chain.find_parent(draft.folder, text, device.name)
+        with place.open(parent_name) as raw:
+            parent = access.read_descriptor(raw)
+    except (VmdkError, DeviceError):
+        return
+    if parent.cid is None or chain.mismatch(text, parent, parent_name) is None:
+        return
+    wanted = text.with_value("parentCID", f"{parent.cid:08x}").encode()
+    if read(device, 0, 4) == SPARSE_MAGIC:
+        at = read_header(device).descriptor_offset_sectors * SECTOR_BYTES
+        draft.write(draft.step(name), at, wanted)
+    else:
+        draft.create(name, wanted)

@@ -1,0 +1,458 @@
+"""Mending a stream-optimized extent: from its grains, whose markers say where each belongs.
+
+What is right is what the grains say that are there and whole. From them the tables are made anew
+where they differ, and the directory, the footer and the end of the stream behind the last of them.
+A damaged marker is made anew when the grain behind it inflates, and its place on the disk is
+beyond doubt: its table names it, or its neighbours leave room for just one grain. Compressed data
+that is damaged is lost, and its range is told.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage.device import read
+from ipva_storage.errors import VmdkError
+from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk.codec import inflate
+from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, SparseHeader, build_header, parse_header
+from ipva_storage.vmdk.extent.markers import Kind, Record, walk
+from ipva_storage.vmdk.extent.pack import (
+    MARKER,
+    MARKER_END_OF_STREAM,
+    MARKER_FOOTER,
+    MARKER_GRAIN_DIRECTORY,
+    MARKER_GRAIN_TABLE,
+)
+from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, GRAIN_MARKER, record_bytes_max
+from ipva_storage.vmdk.extent.tables import (
+    bytes_of,
+    entries_of,
+    read_directory,
+    usual_directory,
+)
+from ipva_storage.vmdk.repair.lost import Lost, MendedTables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ipva_storage.vmdk.repair.draft import Draft
+
+
+def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
+    """Draw up markers, tables, directory and footer as they should be.
+
+    Args:
+        draft: where the changes go.
+        name: the extent's file.
+        header: its header, as it should be.
+    """
+    mending = _Mending(draft, name, header)
+    if mending.is_front:
+        mending.front_directories()
+    for _ in range(PASSES_MAX):
+        mending.survey()
+        is_changed = mending.markers()
+        if not mending.tables() and not is_changed:
+            break
+    if not mending.is_front:
+        mending.tail()
+    return MendedTables(mending.lost(), mending.header)
+
+
+PASSES_MAX: Final = 4
+"""How often a file is gone through: a marker made anew shows what was hidden behind it."""
+
+
+@dataclass
+class _Found:
+    """What is in the file, from its first grain on."""
+
+    grains: dict[int, int] = field(default_factory=dict)
+    """Sector of each grain that is there, and whole."""
+    bad: dict[int, int] = field(default_factory=dict)
+    """Sector of each grain whose data is damaged."""
+    order: list[tuple[int, int]] = field(default_factory=list)
+    """Sector and grain of all of them, in the order of the file."""
+    damage: list[Record] = field(default_factory=list)
+    """Parts that are nothing known, and a grain that the file ends within."""
+    zeros: list[Record] = field(default_factory=list)
+    tables: list[Record] = field(default_factory=list)
+
+
+class _Mending:
+    """One extent on its way."""
+
+    def __init__(self, draft: Draft, name: str, header: SparseHeader) -> None:
+        self._draft = draft
+        self._name = name
+        self._raw = draft.device(name)
+        self.header = header
+        self.is_front = not header.is_gd_at_end and (
+            header.gd_offset_sectors < header.overhead_sectors
+        )
+        self._found = _Found()
+        self._gaps: list[tuple[int, int]] = []  # grains from … to, of which nothing is known
+        self._directories = self._read_directories()
+        self._said: dict[int, int] = {}
+        self._places: dict[int, list[int]] = {}
+        self._rewritten: set[int] = set()  # tables that said other than the grains do
+
+    # -- what there is --------------------------------------------------------------------------
+
+    def survey(self) -> None:
+        """Go through the file, and inflate every grain."""
+        self._found = found = _Found()
+        self._gaps = []
+        self._said = self._read_tables()
+        for record in walk(self._raw, self.header):
+            if record.kind is Kind.GRAIN:
+                grain = record.lba_sector // self.header.grain_sectors
+                found.order.append((record.sector, grain))
+                places = found.grains if self._is_whole(record.data, grain) else found.bad
+                if grain not in places or self._said.get(grain) == record.sector:
+                    places[grain] = record.sector
+            elif record.kind is Kind.TABLE:
+                found.tables.append(record)
+            elif record.kind is Kind.ZEROS:
+                found.zeros.append(record)
+            elif record.kind in (Kind.DAMAGE, Kind.CUT):
+                found.damage.append(record)
+            elif record.kind is Kind.DIRECTORY and not self._directories:
+                entries = entries_of(bytes(record.data))[: self.header.table_count]
+                self._directories = [(record.sector + 1, entries)]
+
+    def _is_whole(self, data: memoryview, grain: int) -> bool:
+        try:
+            plain, _ = inflate(data, self.header.grain_bytes)
+        except VmdkError:
+            return False
+        return len(plain) >= self._needed(grain)
+
+    def _needed(self, grain: int) -> int:
+        """Bytes of a grain that the disk has."""
+        left = self.header.capacity_bytes - grain * self.header.grain_bytes
+        return min(self.header.grain_bytes, left)
+
+    def _read_directories(self) -> list[tuple[int, array[int]]]:
+        """The directories that can be read: their sector and their entries."""
+        header, sectors = self.header, []
+        if not header.is_gd_at_end:
+            sectors.append(header.gd_offset_sectors)
+        else:
+            sectors += self._footer_sectors()
+        if header.has_redundant:
+            sectors.append(header.rgd_offset_sectors)
+        found = [(sector, read_directory(self._raw, header, sector)) for sector in sectors]
+        return [(sector, entries) for sector, entries in found if entries is not None]
+
+    def _footer_sectors(self) -> list[int]:
+        at = self._raw.size_bytes - FOOTER_OFFSET_BYTES
+        if at < SECTOR_BYTES or read(self._raw, at, 4) != SPARSE_MAGIC:
+            return []
+        footer = parse_header(read(self._raw, at, SECTOR_BYTES))
+        return [] if footer.is_gd_at_end else [footer.gd_offset_sectors]
+
+    def _table(self, sector: int) -> array[int] | None:
+        """The table at a sector, or None where it leaves the file."""
+        at, length = sector * SECTOR_BYTES, 4 * self.header.gtes_per_gt
+        if sector < 1 or at + length > self._raw.size_bytes:
+            return None
+        return entries_of(read(self._raw, at, length))
+
+    def _read_tables(self) -> dict[int, int]:
+        """What the tables say: the sector of each grain, by the first directory that has it."""
+        said: dict[int, int] = {}
+        for _, directory in self._directories:
+            for index, sector in enumerate(directory):
+                table = self._table(sector) if sector else None
+                for at, entry in enumerate(table or ()):
+                    if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
+                        said.setdefault(index * self.header.gtes_per_gt + at, entry)
+        return said
+
+    def front_directories(self) -> None:
+        """Directories in front of the grains, whose tables follow them at once as a rule."""
+        usual = [usual_directory(self.header, sector) for sector, _ in self._directories]
+        is_blank = not any(any(directory) for _, directory in self._directories)
+        if is_blank or any(
+            _share(one[1], other) >= 0.5
+            for one, other in zip(self._directories, usual, strict=True)
+        ):
+            for (sector, _), wanted in zip(self._directories, usual, strict=True):
+                step = self._draft.step(self._name)
+                data = bytes_of(wanted).ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
+                self._draft.write(step, sector * SECTOR_BYTES, data)
+            self._directories = self._read_directories()
+
+    # -- markers --------------------------------------------------------------------------------
+
+    def markers(self) -> bool:
+        """Make damaged grain markers anew, and put right those that name another grain.
+
+        Returns:
+            Whether one was changed.
+        """
+        at_sector = {sector: grain for grain, sector in self._said.items()}
+        is_changed = self._renamed(at_sector)
+        for grain, sector in self._found.bad.items():
+            is_changed |= self._recovered(sector, grain)
+        for record in self._found.damage:
+            before, after = self._neighbours(record.sector)
+            if record.kind is Kind.DAMAGE:
+                placed = self._placed(record.sector, at_sector.get(record.sector), before, after)
+                if placed is not None and self._recovered(record.sector, placed):
+                    is_changed = True
+                    continue
+            self._gaps.append((before + 1, after))
+        return is_changed
+
+    def _renamed(self, at_sector: dict[int, int]) -> bool:
+        """Markers that name another grain than the table that points there, against the order."""
+        order, is_changed = self._found.order, False
+        for position, (sector, grain) in enumerate(order):
+            wanted = at_sector.get(sector)
+            if wanted is None or wanted == grain or self._said.get(grain) == sector:
+                continue
+            before = order[position - 1][1] if position else -1
+            is_last = position + 1 == len(order)
+            after = self.header.grain_count if is_last else order[position + 1][1]
+            if before < wanted < after and not before < grain < after:
+                lba = (wanted * self.header.grain_sectors).to_bytes(8, "little")
+                step = self._draft.step(self._name)
+                is_changed |= self._draft.write(step, sector * SECTOR_BYTES, lba)
+        return is_changed
+
+    def _neighbours(self, sector: int) -> tuple[int, int]:
+        """The grains before and behind a place in the file; -1 and one too many at its ends."""
+        before, after = -1, self.header.grain_count
+        for place, grain in self._found.order:
+            if place < sector:
+                before = grain
+            elif place > sector:
+                after = grain
+                break
+        return before, after
+
+    def _recovered(self, sector: int, grain: int) -> bool:
+        """Whether a whole grain is behind a damaged marker, which then is made anew."""
+        start = sector * SECTOR_BYTES
+        length = min(record_bytes_max(self.header.grain_bytes), self._raw.size_bytes - start)
+        data = read(self._raw, start, length)
+        try:
+            plain, used_bytes = inflate(data[GRAIN_MARKER.size :], self.header.grain_bytes)
+        except VmdkError:
+            return False
+        if len(plain) < self._needed(grain):
+            return False
+        marker = GRAIN_MARKER.pack(grain * self.header.grain_sectors, used_bytes)
+        return self._draft.write(self._draft.step(self._name), start, marker)
+
+    def _placed(self, sector: int, said: int | None, before: int, after: int) -> int | None:
+        """Which grain is behind a damaged marker, where that is beyond doubt."""
+        if said is not None:
+            return said
+        if after - before == 2:
+            return before + 1
+        lba = int.from_bytes(read(self._raw, sector * SECTOR_BYTES, 8), "little")
+        grain, rest = divmod(lba, self.header.grain_sectors)
+        return grain if not rest and before < grain < after else None
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    def tables(self) -> bool:
+        """Write tables that are there anew where they say other than the grains do.
+
+        Returns:
+            Whether one was changed.
+        """
+        is_changed = False
+        self._places = self._table_places()
+        for index, sectors in self._places.items():
+            for sector in sectors:
+                step = self._draft.step(self._name)
+                data = self._content(index, sector)
+                if self._draft.write(step, sector * SECTOR_BYTES, data):
+                    is_changed = True
+                    self._rewritten.add(index)
+                if not self.is_front:
+                    marker = MARKER.pack(self.header.table_sectors, 0, MARKER_GRAIN_TABLE)
+                    is_changed |= self._draft.write(step, (sector - 1) * SECTOR_BYTES, marker)
+        return is_changed
+
+    def _needed_tables(self) -> list[int]:
+        gtes = self.header.gtes_per_gt
+        return sorted({grain // gtes for grain in (*self._found.grains, *self._found.bad)})
+
+    def _table_places(self) -> dict[int, list[int]]:
+        """Where each table is: by the directories, and by what the tables themselves say."""
+        taken = {sector for sector, _ in self._found.order}
+        known = {record.sector + 1 for record in self._found.tables}
+        places: dict[int, list[int]] = {}
+        for _, directory in self._directories:
+            for index, sector in enumerate(directory):
+                is_there = sector in known or self.is_front or self._is_behind_damage(sector)
+                if sector and is_there and sector not in taken and self._table(sector):
+                    places.setdefault(index, []).append(sector)
+        named = {sector for sectors in places.values() for sector in sectors}
+        for record in self._found.tables:
+            told = self._index_of(record)
+            if record.sector + 1 not in named and told is not None and told not in places:
+                places[told] = [record.sector + 1]
+        return places
+
+    def _is_behind_damage(self, sector: int) -> bool:
+        """Whether a table's marker is what is damaged there."""
+        found = self._found
+        return any(
+            record.sector == sector - 1 or record.sector + record.sector_count == sector
+            for record in (*found.damage, *found.zeros)
+        )
+
+    def _index_of(self, record: Record) -> int | None:
+        """Which table it is, by the grains that it names."""
+        grain_at = dict(self._found.order)
+        for at, entry in enumerate(entries_of(bytes(record.data))[: self.header.gtes_per_gt]):
+            named = grain_at.get(entry)
+            if named is not None and named % self.header.gtes_per_gt == at:
+                return named // self.header.gtes_per_gt
+        return None
+
+    def _content(self, index: int, sector: int | None) -> bytes:
+        """A table by the grains; of those that are lost what it says so far."""
+        gtes = self.header.gtes_per_gt
+        there = (self._table(sector) if sector else None) or array("I", bytes(4 * gtes))
+        grain_at = dict(self._found.order)
+        is_sure = not self._gaps
+        for at in range(gtes):
+            grain = index * gtes + at
+            place = self._found.grains.get(grain) or self._found.bad.get(grain)
+            if place:
+                there[at] = place
+            elif there[at] > 1 and (is_sure or there[at] in grain_at):
+                there[at] = 0  # no such grain is in the file
+        return bytes_of(there)
+
+    # -- directory, footer, end -------------------------------------------------------------------
+
+    def tail(self) -> None:
+        """What follows the last grain and the tables: the rest of the tables, directory, footer."""
+        header = self.header
+        at = self._tail_sector()
+        directory = array("I", bytes(4 * header.table_count))
+        parts: list[bytes] = []
+        for index in self._needed_tables():
+            if index in self._places:
+                directory[index] = self._places[index][0]
+                continue
+            parts.append(MARKER.pack(header.table_sectors, 0, MARKER_GRAIN_TABLE))
+            parts.append(
+                self._content(index, None).ljust(header.table_sectors * SECTOR_BYTES, b"\0")
+            )
+            directory[index] = at + 1
+            at += 1 + header.table_sectors
+        for index, sectors in self._places.items():  # also of tables without a grain
+            directory[index] = sectors[0]
+        parts.append(MARKER.pack(header.directory_sectors, 0, MARKER_GRAIN_DIRECTORY))
+        parts.append(bytes_of(directory).ljust(header.directory_sectors * SECTOR_BYTES, b"\0"))
+        footer = replace(header, gd_offset_sectors=at + 1)
+        if not header.is_gd_at_end:
+            self.header = footer
+        parts += (MARKER.pack(1, 0, MARKER_FOOTER), build_header(footer))
+        parts.append(MARKER.pack(0, 0, MARKER_END_OF_STREAM))
+        data = b"".join(parts)
+        step = self._draft.step(self._name)
+        start = self._tail_sector() * SECTOR_BYTES
+        self._draft.write(step, start, data)
+        self._draft.resize(step, start + len(data))
+
+    def _tail_sector(self) -> int:
+        """The sector behind everything that stays."""
+        return max([self.header.overhead_sectors, *self._kept_ends()])
+
+    def _kept_ends(self) -> Iterator[int]:
+        """Where each grain and each table that stays ends."""
+        for sectors in self._places.values():
+            yield from (sector + self.header.table_sectors for sector in sectors)
+        if self._found.order:
+            sector, _ = max(self._found.order)
+            marker = read(self._raw, sector * SECTOR_BYTES, GRAIN_MARKER.size)
+            _, size_bytes = GRAIN_MARKER.unpack(marker)
+            yield sector + -(-(GRAIN_MARKER.size + size_bytes) // SECTOR_BYTES)
+
+    # -- what is lost -----------------------------------------------------------------------------
+
+    def lost(self) -> list[Lost]:
+        """Ranges of the disk that nothing left knows."""
+        found = [
+            self._range(grain, grain + 1, "its compressed data is damaged")
+            for grain in sorted(self._found.bad)
+            if grain not in self._found.grains
+        ]
+        gaps = [*self._gaps, *self._open_end()]
+        for first, last in sorted(set(gaps)):
+            for start, stop in self._unknown(first, last):
+                reason = "damaged or cut off; whether there was anything is not known"
+                if self._is_known(start // self.header.gtes_per_gt):
+                    reason = "its marker and its data are damaged"
+                found.append(self._range(start, stop, reason))
+        return _joined(found)
+
+    def _open_end(self) -> list[tuple[int, int]]:
+        """Where neither a directory nor a cut grain shows the end, more may have followed."""
+        if self.is_front or self._directories:
+            return []
+        gtes, last = self.header.gtes_per_gt, -1
+        if self._found.order:
+            last = self._found.order[-1][1]
+        if self._places:
+            last = max(last, (max(self._places) + 1) * gtes - 1)
+        return [(last + 1, self.header.grain_count)]
+
+    def _unknown(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Of a gap, what its tables say that there was; all of it where they are not there."""
+        gtes = self.header.gtes_per_gt
+        for index in range(first // gtes, -(-last // gtes)):
+            start, stop = max(first, index * gtes), min(last, (index + 1) * gtes)
+            if not self._is_known(index):
+                yield start, stop
+                continue
+            there = (*self._found.grains, *self._found.bad)
+            missing = set(range(start, stop)).intersection(self._said).difference(there)
+            yield from ((grain, grain + 1) for grain in sorted(missing))
+
+    def _is_known(self, index: int) -> bool:
+        """Whether a table is there that told the truth, or a directory that says there is none."""
+        if index in self._places:
+            return index not in self._rewritten
+        return bool(self._directories) and not any(
+            directory[index] for _, directory in self._directories
+        )
+
+    def _range(self, first: int, last: int, reason: str) -> Lost:
+        size, end = self.header.grain_bytes, self.header.capacity_bytes
+        start, stop = first * size, min(last * size, end)
+        return Lost(start, stop - start, reason)
+
+
+def _share(one: array[int], other: array[int]) -> float:
+    """How many entries of two directories are the same."""
+    return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
+
+
+def _joined(ranges: list[Lost]) -> list[Lost]:
+    """Ranges in order, those that touch and have one reason as one."""
+    joined: list[Lost] = []
+    for one in sorted(ranges, key=lambda one: one.offset_bytes):
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last.reason == one.reason
+            and (last.offset_bytes + last.length_bytes == one.offset_bytes)
+        ):
+            joined[-1] = replace(last, length_bytes=last.length_bytes + one.length_bytes)
+        else:
+            joined.append(one)
+    return joined
