@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from ipva_storage.device.base import BlockDevice
 
 PIECE_BYTES: Final = 64 * KIB
-"""What is tried as a whole before its sectors are; a grain of most disks. Confidence: chosen."""
+"""The most that is tried as a whole before its sectors are. Source: a grain of most disks.
+Confidence: chosen.
+"""
 
 
 class SalvageDevice(Device):
@@ -35,9 +37,15 @@ class SalvageDevice(Device):
     last sector are lost is lost as a whole.
     """
 
-    def __init__(self, device: BlockDevice) -> None:
-        """Read `device`, which is never written to."""
+    def __init__(self, device: BlockDevice, *, piece_bytes: int = PIECE_BYTES) -> None:
+        """Read `device`, which is never written to.
+
+        Args:
+            device: the damaged one.
+            piece_bytes: what an image loses at once, such as a grain; a power of two.
+        """
         self._device = device
+        self._piece_bytes = max(SECTOR_BYTES, min(piece_bytes, PIECE_BYTES))
         self._lost: list[tuple[int, int]] = []  # starts and ends, in order, apart from each other
         self.name = device.name
 
@@ -70,7 +78,7 @@ class SalvageDevice(Device):
                 piece[:] = bytes(len(piece))
                 self._lose(at, at + len(piece))
                 continue
-            half = _middle(at, len(piece)) - at
+            half = self._middle(at, len(piece)) - at
             pieces += (at + half, piece[half:]), (at, piece[:half])
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
@@ -116,11 +124,17 @@ class SalvageDevice(Device):
         """Whether nothing of a part that could not be read is worth another try."""
         if length_bytes <= SECTOR_BYTES:
             return True
-        if length_bytes > PIECE_BYTES or not isinstance(error, ImageError):
+        if length_bytes > self._piece_bytes or not isinstance(error, ImageError):
             return False
         sector = memoryview(bytearray(SECTOR_BYTES))
         ends = (offset_bytes, offset_bytes + length_bytes - SECTOR_BYTES)
         return all(self._try(at, sector) is not None for at in ends)
+
+    def _middle(self, offset_bytes: int, length_bytes: int) -> int:
+        """Where a part is cut in two: on a border of pieces, or of sectors within one."""
+        unit = self._piece_bytes if length_bytes > self._piece_bytes else SECTOR_BYTES
+        middle = (offset_bytes + length_bytes // 2) // unit * unit
+        return middle if middle > offset_bytes else middle + unit
 
     def _lose(self, start: int, stop: int) -> None:
         """Remember a part, joined with those that it touches."""
@@ -134,10 +148,3 @@ class SalvageDevice(Device):
         raise DeviceError(
             "it is damaged, and only read", where=self.name, offset_bytes=offset_bytes
         )
-
-
-def _middle(offset_bytes: int, length_bytes: int) -> int:
-    """Where a part is cut in two: on a border of pieces, or of sectors within one."""
-    unit = PIECE_BYTES if length_bytes > PIECE_BYTES else SECTOR_BYTES
-    middle = (offset_bytes + length_bytes // 2) // unit * unit
-    return middle if middle > offset_bytes else middle + unit

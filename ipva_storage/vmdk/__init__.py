@@ -12,6 +12,7 @@ from ipva_storage.vmdk.create import REWRITABLE, SUBFORMATS, create, file_names
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor, ExtentLine
 from ipva_storage.vmdk.disk import VmdkDevice
+from ipva_storage.vmdk.remains import has_remains, open_remains
 from ipva_storage.vmdk.repair import Lost, Repaired, repair
 from ipva_storage.vmdk.resize import Resized, resize, resize_raw
 from ipva_storage.vmdk.snapshot import Committed, commit, snapshot
@@ -34,9 +35,11 @@ __all__ = [
     "compact",
     "create",
     "file_names",
+    "has_remains",
     "is_beheaded",
     "is_vmdk",
     "open",
+    "open_remains",
     "punch",
     "repair",
     "resize",

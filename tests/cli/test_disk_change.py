@@ -252,6 +252,18 @@ def test_what_is_no_disk_is_not_changed(ipva: Ipva, tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
+def test_an_extent_is_not_resized_by_its_own_name(ipva: Ipva, tmp_path: Path) -> None:
+    """Its descriptor would be wrong then; it is named as what to name."""
+    make(tmp_path, "monolithicFlat")
+    make(tmp_path, "twoGbMaxExtentSparse", "split")
+    before = state(tmp_path)
+    for name in ("disk-flat.vmdk", "split-s001.vmdk"):
+        refused = ipva("disk", "resize", tmp_path / name, "+1M")
+        assert refused.status == 2
+        assert "name the descriptor's file" in refused.err
+    assert state(tmp_path) == before
+
+
 def test_a_disk_in_use_is_not_changed(ipva: Ipva, tmp_path: Path) -> None:
     """While another process writes to it, each command refuses."""
     for kind in ("raw", "monolithicSparse"):

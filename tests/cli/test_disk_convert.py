@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ipva_storage import vmdk
-from ipva_storage.cli.disk.convert import KINDS
+from ipva_storage.cli.disk.make import KINDS
 from ipva_storage.device import BlockDevice, Folder, RawDevice, read
 from ipva_storage.units import GIB, KIB, MIB, TIB
 
@@ -331,6 +331,67 @@ def test_salvage_of_a_damaged_stream(ipva: Ipva, tmp_path: Path) -> None:
     last = lost.pop()
     lost[-1] = (lost[-1][0], lost[-1][1] + last[1])
     salvage(ipva, disk, lost)
+
+
+def test_salvage_of_a_stream_without_its_end(ipva: Ipva, tmp_path: Path) -> None:
+    """A download that broke off: grains are found by their markers; where it ends, all is lost."""
+    disk = make(tmp_path / "in.vmdk", "streamOptimized")
+    data = disk.read_bytes()
+    marker = (115 * 128).to_bytes(8, "little")
+    (at,) = (at for at in range(0, len(data), 512) if data[at : at + 8] == marker)
+    disk.write_bytes(data[: at + 700])
+    salvage(ipva, disk, [(115 * GRAIN_BYTES, SIZE_BYTES - 115 * GRAIN_BYTES)])
+
+
+def test_salvage_of_a_cut_flat_disk(ipva: Ipva, tmp_path: Path) -> None:
+    """What its file still has is copied."""
+    disk = make(tmp_path / "in.vmdk", "monolithicFlat")
+    os.truncate(tmp_path / "in-flat.vmdk", 7 * MIB + 5120)
+    salvage(ipva, disk, [(7 * MIB + 5120, MIB - 5120)])
+
+
+def test_salvage_of_a_disk_without_one_of_its_files(ipva: Ipva, tmp_path: Path) -> None:
+    """A missing piece is zeros; one that is elsewhere, and may not be followed, is refused."""
+    disk = make(tmp_path / "in.vmdk", "twoGbMaxExtentFlat")
+    text = disk.read_text()
+    line = f'RW {SIZE_BYTES // 512} FLAT "in-f001.vmdk" 0'
+    parts = [line.replace(str(SIZE_BYTES // 512), str(7 * MIB // 512))]
+    parts.append(f'RW {MIB // 512} FLAT "gone.vmdk" 0')
+    disk.write_text(text.replace(line, "\n".join(parts)))
+    salvage(ipva, disk, [(7 * MIB, MIB)])
+    (tmp_path / "out.img").unlink()
+    disk.write_text(disk.read_text().replace('"gone.vmdk"', '"../gone.vmdk"'))
+    words = ["disk", "convert", disk, tmp_path / "out.img", "-O", "raw", "--salvage"]
+    refused = ipva(*words)
+    assert refused.status == 2
+    assert "--allow-outside" in refused.err
+    assert ipva(*words, "--allow-outside").status == 1
+
+
+def test_a_file_that_may_not_be_read_is_not_overwritten(ipva: Ipva, tmp_path: Path) -> None:
+    """A part that the descriptor closes belongs to the disk as well."""
+    disk = make(tmp_path / "in.vmdk", "monolithicFlat")
+    disk.write_text(disk.read_text().replace("RW ", "NOACCESS ", 1))
+    before = state(tmp_path)
+    target = tmp_path / "in-flat.vmdk"
+    words = ["disk", "convert", disk, target, "-O", "raw", "--salvage", "--force"]
+    assert ipva(*words).status == 2
+    assert state(tmp_path) == before
+
+
+def test_what_cannot_be_salvaged_is_refused(ipva: Ipva, tmp_path: Path) -> None:
+    """A lost header and a missing parent: no way is named that is none."""
+    disk = make(tmp_path / "in.vmdk")
+    vmdk.snapshot(Folder(tmp_path), disk.name, "child.vmdk")
+    data = disk.read_bytes()
+    disk.write_bytes(data[:20] + b"\xff" * 8 + data[28:])
+    for source in (disk, tmp_path / "child.vmdk"):
+        words = ["disk", "convert", source, tmp_path / "out.img", "-O", "raw"]
+        plain = ipva(*words)
+        assert plain.status == 2
+        assert "--salvage" not in plain.err
+        assert ipva(*words, "--salvage").status == 2
+    assert not (tmp_path / "out.img").exists()
 
 
 def test_salvage_of_a_sound_disk_loses_nothing(ipva: Ipva, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ipva_storage import vmdk
 from ipva_storage.cli import output
-from ipva_storage.cli.disk import convert
+from ipva_storage.cli.disk import make as making
 from ipva_storage.device import BlockDevice, Folder, RawDevice
 from ipva_storage.units import KIB, MIB
 from ipva_storage.vmdk.codec import DEFAULT_LEVEL
@@ -60,7 +60,7 @@ def test_the_names_in_help_are_those_of_the_library() -> None:
     assert output.REWRITABLE == vmdk.REWRITABLE
     assert output.SUBFORMATS == vmdk.SUBFORMATS
     assert output.ADAPTERS == vmdk.ADAPTERS
-    assert convert.DEFAULT_LEVEL == DEFAULT_LEVEL
+    assert making.DEFAULT_LEVEL == DEFAULT_LEVEL
 
 
 @pytest.mark.parametrize("kind", vmdk.SUBFORMATS)

@@ -138,6 +138,12 @@ def _resize(
             dry_run=dry_run,
             progress=progress,
         )
+    if place.path.suffix.lower() == ".vmdk":
+        raise UsageError(
+            "it is an extent, and its descriptor says how long it is",
+            where=str(place.path),
+            remedy="name the descriptor's file, which is the disk",
+        )
     with place.folder.open(place.name, writable=not dry_run) as raw:
         return vmdk.resize_raw(
             raw, size_bytes, allow_loss=allow_loss, dry_run=dry_run, progress=progress

@@ -1,83 +1,32 @@
-"""`ipva disk convert, create`: making images."""
+"""`ipva disk convert`: a disk as another kind, verified, or what is left of a damaged one."""
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ipva_storage.cli import output, targets
 from ipva_storage.cli.disk import ranges
-from ipva_storage.cli.disk.place import new_path
-from ipva_storage.errors import DeviceError, ImageError, IpvaError, UsageError
-from ipva_storage.units import SECTOR_BYTES, format_size
+from ipva_storage.cli.disk.make import (
+    DEFAULT_LEVEL,
+    KINDS,
+    RAW,
+    STREAM,
+    Wanted,
+    adapter_option,
+    make,
+)
+from ipva_storage.cli.disk.place import image_place, is_vmdk, new_path
+from ipva_storage.errors import DeviceError, ImageError, IpvaError, VmdkError
+from ipva_storage.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from ipva_storage.device import BlockDevice, Folder
+    from ipva_storage.device import BlockDevice, Folder, SalvageDevice
     from ipva_storage.progress import Progress
-
-RAW: Final = "raw"
-STREAM: Final = "streamOptimized"
-KINDS: Final = (RAW, *output.SUBFORMATS)
-DEFAULT_LEVEL: Final = 3
-"""The same as in `ipva_storage.vmdk.codec`, here so that `--help` imports nothing of it."""
-
-adapter_option = click.option(
-    "--adapter",
-    type=click.Choice(output.ADAPTERS),
-    help="Adapter that a VMDK's descriptor names; IDE, or what the source has, unless given.",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user wants to have made."""
-
-    path: Path
-    kind: str
-    adapter: str | None
-    level: int | None
-    force: bool
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense together.
-
-        Raises:
-            UsageError: it does not.
-        """
-        where = str(self.path)
-        if self.level is not None and self.kind != STREAM:
-            raise UsageError(
-                f"--level is for {STREAM} only; {self.kind} is not compressed",
-                where=where,
-                remedy=f"leave it out, or use -O {STREAM}",
-            )
-        if self.adapter is not None and self.kind == RAW:
-            raise UsageError(
-                "--adapter is for VMDK only; a raw image has no descriptor",
-                where=where,
-                remedy="leave it out, or choose another kind with -O",
-            )
-        is_vmdk_name = self.path.suffix.lower() == ".vmdk"
-        if self.kind == RAW and is_vmdk_name and not self.path.stem.lower().endswith("-flat"):
-            raise UsageError(
-                "a raw image of that name would be taken for a damaged VMDK",
-                where=where,
-                remedy="name it .img, or choose another kind with -O",
-            )
-
-    def names(self, size_bytes: int) -> list[str]:
-        """Names of all files that are to be made."""
-        if self.kind == RAW:
-            return [self.path.name]
-        from ipva_storage import vmdk
-
-        return vmdk.file_names(self.path.name, size_bytes, self.kind)
 
 
 @click.command()
@@ -119,14 +68,12 @@ def convert(
     Example:
       ipva disk convert demo/hd-cf.vmdk cf.img -O raw
     """
-    from ipva_storage.device import SalvageDevice
-
     wanted = Wanted(new_path(target), kind, adapter, level, force)
     folder = targets.output_folder(wanted.path)
-    with targets.open_disk(source, allow_outside=allow_outside) as device:
+    with _open_source(source, salvage=salvage, allow_outside=allow_outside) as device:
         names = wanted.names(device.size_bytes)
         targets.refuse_files(device, (folder.path / name for name in names))
-        salvaged = SalvageDevice(device) if salvage else None
+        salvaged = _salvaged(device) if salvage else None
         _copy(folder, wanted, device, salvaged or device, verify=verify)
         size_bytes = device.size_bytes
         facts = {
@@ -146,6 +93,39 @@ def convert(
     context.exit(output.PROBLEMS if lost else 0)
 
 
+@contextlib.contextmanager
+def _open_source(disk: str, *, salvage: bool, allow_outside: bool) -> Iterator[BlockDevice]:
+    """The disk to be read; for salvage also one that does not open as a whole."""
+    from ipva_storage import vmdk
+
+    place = image_place(disk, allow_outside=allow_outside)
+    with contextlib.ExitStack() as opened:
+        if salvage and is_vmdk(place):
+            yield opened.enter_context(vmdk.open_remains(place.folder, place.name))
+            return
+        try:
+            device = opened.enter_context(targets.open_disk(disk, allow_outside=allow_outside))
+        except VmdkError as error:
+            if vmdk.has_remains(place.folder, place.name):
+                _hint(error)
+            raise
+        yield device
+
+
+def _salvaged(device: BlockDevice) -> SalvageDevice:
+    """A disk as far as it can be read, grain by grain, also of the disks below it."""
+    from ipva_storage.device import SalvageDevice
+    from ipva_storage.device.salvage import PIECE_BYTES
+
+    sizes: list[int] = [PIECE_BYTES]
+    disk: BlockDevice | None = device
+    while disk is not None:
+        parts = getattr(disk, "parts", ())
+        sizes += [getattr(part, "grain_bytes", PIECE_BYTES) for part in parts]
+        disk = getattr(disk, "parent", None)
+    return SalvageDevice(device, piece_bytes=min(sizes))
+
+
 def _copy(
     folder: Folder, wanted: Wanted, device: BlockDevice, source: BlockDevice, *, verify: bool
 ) -> None:
@@ -159,7 +139,9 @@ def _copy(
             with output.progress_bar(name) as progress:
                 copy(source, new, progress=progress)
         except IpvaError as error:
-            _hint(error, device)
+            files = [file.name for file in getattr(device, "files", (device,))]
+            if isinstance(error, ImageError) or error.where in files:
+                _hint(error)
             raise
 
     def compare(place: Folder) -> None:
@@ -176,43 +158,6 @@ def _copy(
     )
 
 
-def make(
-    folder: Folder,
-    wanted: Wanted,
-    size_bytes: int,
-    *,
-    adapter: str,
-    fill: Callable[[BlockDevice], None] | None = None,
-    verify: Callable[[Folder], None] | None = None,
-) -> None:
-    """Make an image of any kind, also a raw one; arguments as for `vmdk.create`."""
-    name = wanted.path.name
-    if wanted.kind != RAW:
-        from ipva_storage import vmdk
-
-        vmdk.create(
-            folder,
-            name,
-            size_bytes,
-            subformat=wanted.kind,
-            adapter=adapter,
-            force=wanted.force,
-            level=wanted.level or DEFAULT_LEVEL,
-            fill=fill,
-            verify=verify,
-        )
-        return
-    from ipva_storage.device.staging import staged
-
-    with staged(folder, last=name, force=wanted.force, names=[name]) as place:
-        with place.new_file(name) as file:
-            file.resize(size_bytes)
-            if fill is not None:
-                fill(file)
-        if verify is not None:
-            verify(place)
-
-
 def _adapter_of(device: BlockDevice) -> str:
     """The adapter that a disk names, where it is one that can be made."""
     descriptor = getattr(device, "descriptor", None)
@@ -220,12 +165,10 @@ def _adapter_of(device: BlockDevice) -> str:
     return {each.lower(): each for each in output.ADAPTERS}.get(said, "ide")
 
 
-def _hint(error: IpvaError, device: BlockDevice) -> None:
+def _hint(error: IpvaError) -> None:
     """Where the source is damaged, name the way to what is left of it."""
-    files = [file.name for file in getattr(device, "files", (device,))]
-    if isinstance(error, ImageError) or error.where in files:
-        hint = "copy what can be read with --salvage"
-        error.remedy = hint if error.remedy is None else f"{error.remedy}; or {hint}"
+    hint = "copy what can be read with --salvage"
+    error.remedy = hint if error.remedy is None else f"{error.remedy}; or {hint}"
 
 
 def _verify(place: Folder, wanted: Wanted, source: BlockDevice, progress: Progress) -> None:
@@ -275,41 +218,3 @@ def _show_lost(lost: list[tuple[int, int]], size_bytes: int) -> None:
         size = format_size(sum(length for _, length in lost))
         output.say(f"{size} could not be read, and are zeros in it:")
         ranges.show(lost, len(lost), size_bytes)
-
-
-@click.command()
-@click.argument("file", metavar="FILE")
-@click.argument("size_bytes", metavar="SIZE", type=output.Size())
-@click.option(
-    "-O",
-    "kind",
-    type=click.Choice(KINDS),
-    default="monolithicSparse",
-    show_default=True,
-    help="Kind of image to make.",
-)
-@adapter_option
-@output.force_option
-@output.json_option
-def create(
-    file: str, size_bytes: int, kind: str, adapter: str | None, force: bool, as_json: bool
-) -> None:
-    """Make an empty disk of SIZE in FILE; it takes next to no space on the host.
-
-    \b
-    Example:
-      ipva disk create bigger.vmdk 4G
-    """
-    wanted = Wanted(new_path(file), kind, adapter, None, force)
-    folder = targets.output_folder(wanted.path)
-    size_bytes = -(-size_bytes // SECTOR_BYTES) * SECTOR_BYTES
-    if not size_bytes:
-        raise UsageError("a disk of no bytes cannot be", where=file, remedy="write a size like 1G")
-    make(folder, wanted, size_bytes, adapter=adapter or "ide")
-    if as_json:
-        names = [str(folder.path / name) for name in wanted.names(size_bytes)]
-        output.document({"file": file, "format": kind, "virtual_size": size_bytes, "files": names})
-        return
-    output.say(f"made {file} ({kind}, {format_size(size_bytes)}), empty")
-    if kind != STREAM:
-        output.say(f"for a FAT volume on it: ipva fs format {shlex.quote(file)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ipva_storage.cli.disk import change, convert, inspect, repair, snapshot
+from ipva_storage.cli.disk import change, convert, inspect, make, repair, snapshot
 
 
 @click.group("disk", short_help="VMDK and raw images")
@@ -18,7 +18,7 @@ for each in (
     repair.repair,
     inspect.map_runs,
     convert.convert,
-    convert.create,
+    make.create,
     inspect.diff,
     change.resize,
     change.compact,

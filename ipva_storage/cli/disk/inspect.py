@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,8 +176,9 @@ def diff(context: click.Context, one: str, other: str, allow_outside: bool, as_j
                 found.add({"offset": offset_bytes, "length": length_bytes})
         sizes = [left.size_bytes, right.size_bytes]
         if as_json:
-            equal = json.dumps({"equal": not found.count, "sizes": sizes, "bytes": differing_bytes})
-            found.print(f'{equal.removesuffix("}")}, "ranges": ', "}")
+            equal = "false" if found.count else "true"
+            facts = f'"equal": {equal}, "sizes": {sizes}, "bytes": {differing_bytes}'
+            found.print(f'{{{facts}, "ranges": ', "}")
         else:
             _show_diff((one, other), sizes, differing_bytes)
             ranges.show(first, found.count, max(sizes))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
@@ -25,6 +23,8 @@ class JsonList:
     """A JSON list that is printed once all of it is known, because an error may come before."""
 
     def __init__(self) -> None:
+        import tempfile
+
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `__exit__`
             SPOOL_BYTES, "w+", encoding="ascii"
@@ -38,6 +38,8 @@ class JsonList:
 
     def add(self, value: dict[str, Any]) -> None:
         """One more value at its end."""
+        import json
+
         self._file.write(f"{',' if self.count else ''}\n  {json.dumps(value)}")
         self.count += 1
 
