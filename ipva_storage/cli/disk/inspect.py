@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,6 +176,8 @@ def diff(context: click.Context, one: str, other: str, allow_outside: bool, as_j
                 found.add({"offset": offset_bytes, "length": length_bytes})
         sizes = [left.size_bytes, right.size_bytes]
         if as_json:
+            import json
+
             equal = json.dumps({"equal": not found.count, "sizes": sizes, "bytes": differing_bytes})
             found.print(f'{equal.removesuffix("}")}, "ranges": ', "}")
         else:
