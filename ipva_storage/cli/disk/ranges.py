@@ -23,9 +23,11 @@ class JsonList:
     """A JSON list that is printed once all of it is known, because an error may come before."""
 
     def __init__(self) -> None:
+        import json
         import tempfile
 
         self.count = 0
+        self._encode = json.JSONEncoder().encode
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by `__exit__`
             SPOOL_BYTES, "w+", encoding="ascii"
         )
@@ -38,9 +40,7 @@ class JsonList:
 
     def add(self, value: dict[str, Any]) -> None:
         """One more value at its end."""
-        import json
-
-        self._file.write(f"{',' if self.count else ''}\n  {json.dumps(value)}")
+        self._file.write(f"{',' if self.count else ''}\n  {self._encode(value)}")
         self.count += 1
 
     def print(self, before: str = "", after: str = "") -> None:
