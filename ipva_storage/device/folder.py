@@ -110,7 +110,7 @@ class Folder:
         path = self.resolve(name)
         self._make()
         device = RawDevice.create(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
         return device
 
     def write_text(self, name: str, text: str, *, force: bool = False) -> None:
@@ -140,7 +140,7 @@ class Folder:
                 raise DeviceError(
                     f"it cannot be deleted ({error.strerror})", where=str(path)
                 ) from error
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
     @contextlib.contextmanager
     def new_file(self, name: str, *, force: bool = False) -> Iterator[FileDevice]:
@@ -210,7 +210,7 @@ def _finish(temporary: Path, path: Path, *, force: bool) -> None:
         raise DeviceError(
             f"it cannot be given its name ({error.strerror})", where=str(path)
         ) from error
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -242,7 +242,7 @@ def _rename_new(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """Make the new name durable, on hosts where a folder can be flushed."""
     if not hasattr(os, "O_DIRECTORY"):
         return
