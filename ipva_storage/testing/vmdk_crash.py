@@ -1,0 +1,236 @@
+"""Power cuts while a VMDK is resized, compacted or committed: the jobs, and the promise in a state.
+
+The promise of each: after a cut the disk opens and holds the old or the new state, no check calls
+anything an error, the job done again leaves the new state and nothing to be said about it, and
+writing to the disk instead works and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ipva_storage import vmdk
+from ipva_storage.device import read
+from ipva_storage.findings import Severity
+from ipva_storage.units import SECTOR_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ipva_storage.device import Folder
+    from ipva_storage.findings import Finding
+    from ipva_storage.sim.jobs import FileState
+
+PATCH: Final = b"after the cut"
+
+
+def content_of(folder: Folder, name: str) -> bytes:
+    """All bytes of a disk."""
+    with vmdk.open(folder.open(name), folder) as disk:
+        return read(disk, 0, disk.size_bytes)
+
+
+def findings_of(folder: Folder, name: str) -> list[Finding]:
+    """What the check says about a disk, but for what is only told."""
+    with folder.open(name) as raw:
+        found = list(vmdk.check(raw, folder))
+    return [finding for finding in found if finding.severity is not Severity.INFO]
+
+
+def patch(folder: Folder, name: str, places_bytes: tuple[int, ...]) -> None:
+    """Write a few bytes at some places of a disk."""
+    with vmdk.open(folder.open(name, writable=True), folder, writable=True) as disk:
+        for place in places_bytes:
+            disk.write(place, PATCH)
+
+
+def patched(content: bytes, places_bytes: tuple[int, ...]) -> bytes:
+    """What `patch` makes of the content of a disk."""
+    for place in places_bytes:
+        content = content[:place] + PATCH + content[place + len(PATCH) :]
+    return content
+
+
+def _errors(folder: Folder, name: str, when: str) -> Iterator[str]:
+    for finding in findings_of(folder, name):
+        if finding.severity is Severity.ERROR:
+            yield f"{when} the check of {name} says {finding.code}: {finding.message}"
+
+
+def _faults(folder: Folder, name: str, when: str) -> Iterator[str]:
+    for finding in findings_of(folder, name):
+        yield f"{when} the check of {name} says {finding.code}: {finding.message}"
+
+
+def _differs(found: bytes, expected: bytes, what: str) -> Iterator[str]:
+    if found == expected:
+        return
+    if len(found) != len(expected):
+        yield f"{what} has {len(found)} bytes and not {len(expected)}"
+        return
+    wrong = [
+        at // SECTOR_BYTES
+        for at in range(0, len(found), SECTOR_BYTES)
+        if found[at : at + SECTOR_BYTES] != expected[at : at + SECTOR_BYTES]
+    ]
+    yield f"{what} is another in sectors {wrong[:8]}"
+
+
+def _touched(
+    state: FileState, files: Mapping[str, bytes], bystanders: tuple[str, ...]
+) -> Iterator[str]:
+    for name in bystanders:
+        if state.files.get(name) != files[name]:
+            yield f"{name} was changed"
+
+
+@dataclass(frozen=True)
+class DiskJob:
+    """A job on one disk, which has one content before and one afterwards."""
+
+    name: str
+    files: Mapping[str, bytes]
+    disk: str
+    """File name of the disk."""
+    before: bytes
+    after: bytes
+    work: Callable[[Folder], object]
+    bystanders: tuple[str, ...] = ()
+    """Files that must stay as they are."""
+
+    def run(self, folder: Folder) -> None:
+        """Do the work."""
+        self.work(folder)
+
+    def verify(self, state: FileState) -> list[str]:
+        """What does not hold in a state."""
+        folder = state.folder()
+        found = content_of(folder, self.disk)
+        problems: list[str] = []
+        if state.is_done or found != self.before:
+            problems.extend(_differs(found, self.after, "the disk"))
+        problems.extend(_errors(folder, self.disk, "after the cut"))
+        problems.extend(_touched(state, self.files, self.bystanders))
+        problems.extend(self._again(state))
+        problems.extend(self._written(state, found))
+        return problems
+
+    def _again(self, state: FileState) -> Iterator[str]:
+        folder = state.folder()
+        self.work(folder)
+        yield from _differs(content_of(folder, self.disk), self.after, "done again, the disk")
+        yield from _faults(folder, self.disk, "done again,")
+
+    def _written(self, state: FileState, found: bytes) -> Iterator[str]:
+        """Write instead, and then do the work."""
+        end = min(len(self.before), len(self.after))
+        places = (100, end // 2, end - len(PATCH))
+        folder = state.folder()
+        patch(folder, self.disk, places)
+        yield from _differs(content_of(folder, self.disk), patched(found, places), "written to, it")
+        yield from _errors(folder, self.disk, "after writing")
+        self.work(folder)
+        expected = patched(self.after, places)
+        yield from _differs(content_of(folder, self.disk), expected, "written to and done, it")
+        yield from _faults(folder, self.disk, "written to and done,")
+
+
+@dataclass(frozen=True)
+class CommitJob:
+    """A snapshot's child given to the disk below it."""
+
+    name: str
+    files: Mapping[str, bytes]
+    parent: str
+    child: str
+    before: bytes
+    """What the parent holds at first."""
+    shown: bytes
+    """What the child shows, all the time, and the parent in the end."""
+    removes: bool = False
+    above: str | None = None
+    """A disk that was taken over the child, and shows `above_shown`."""
+    above_shown: bytes = b""
+    bystanders: tuple[str, ...] = ()
+    """Files that must stay as they are."""
+
+    def run(self, folder: Folder) -> None:
+        """Commit."""
+        vmdk.commit(folder, self.child, remove=self.removes)
+
+    def verify(self, state: FileState) -> list[str]:
+        """What does not hold in a state."""
+        folder = state.folder()
+        problems = [*self._parent(folder, is_done=state.is_done)]
+        problems.extend(_touched(state, self.files, self.bystanders))
+        if self.child not in state.files and self.removes:
+            return problems
+        problems.extend(self._child(folder))
+        problems.extend(self._again(state))
+        problems.extend(self._written(state))
+        return problems
+
+    def _parent(self, folder: Folder, *, is_done: bool) -> Iterator[str]:
+        found = content_of(folder, self.parent)
+        yield from _errors(folder, self.parent, "after the cut")
+        has_child = self.child in folder.names()
+        ours = self._cid(folder, self.child) if has_child else None
+        if is_done or not has_child or (ours == self._cid(folder, self.parent) != self._cid_before):
+            yield from _differs(found, self.shown, "the parent")
+            return
+        if len(found) != len(self.before):
+            yield f"the parent has {len(found)} bytes"
+        elif any(f not in (b, s) for f, b, s in zip(found, self.before, self.shown, strict=True)):
+            yield "the parent holds what was never in it or the child"
+
+    def _child(self, folder: Folder) -> Iterator[str]:
+        yield from _differs(content_of(folder, self.child), self.shown, "the child")
+        yield from _errors(folder, self.child, "after the cut")
+        if self.above is not None:
+            yield from _differs(content_of(folder, self.above), self.above_shown, "the one above")
+            yield from _errors(folder, self.above, "after the cut")
+
+    def _again(self, state: FileState) -> Iterator[str]:
+        folder = state.folder()
+        self.run(folder)
+        yield from _differs(content_of(folder, self.parent), self.shown, "again: the parent")
+        yield from _faults(folder, self.parent, "again:")
+        if self.removes:
+            if self.child in folder.names():
+                yield "again: the child is still there"
+            return
+        for problem in (*self._child(folder), *_faults(folder, self.child, "")):
+            yield f"again: {problem}"
+        if vmdk.commit(folder, self.child, dry_run=True).written_bytes:
+            yield "again: the child is not empty"
+
+    def _written(self, state: FileState) -> Iterator[str]:
+        """Write to the child instead, and commit that."""
+        places = (100, len(self.shown) // 2, len(self.shown) - len(PATCH))
+        folder = state.folder()
+        parent_before = content_of(folder, self.parent)
+        patch(folder, self.child, places)
+        expected = patched(self.shown, places)
+        yield from _differs(content_of(folder, self.child), expected, "the child, written to,")
+        yield from _errors(folder, self.child, "after writing")
+        if content_of(folder, self.parent) != parent_before:
+            yield "writing to the child changes the parent"
+        if self.above is None:
+            self.run(folder)
+            yield from _differs(
+                content_of(folder, self.parent), expected, "after writing, the parent"
+            )
+
+    @property
+    def _cid_before(self) -> int | None:
+        from ipva_storage.sim.files import MemoryFolder
+
+        return self._cid(MemoryFolder(self.files), self.parent)
+
+    @staticmethod
+    def _cid(folder: Folder, name: str) -> int | None:
+        from ipva_storage.vmdk.access import read_descriptor
+
+        with folder.open(name) as raw:
+            return read_descriptor(raw).cid
