@@ -15,7 +15,7 @@ from ipva_storage.device import Folder, Operation
 from ipva_storage.sim.explore import Exploration
 from ipva_storage.sim.files import FileChange, MemoryFolder
 from ipva_storage.sim.jobs import FileState, Job, explore_job, file_points, file_states
-from ipva_storage.testing.vmdk_crash import DiskJob, cid_of, content_of
+from ipva_storage.testing.vmdk_crash import DiskJob, cid_of, content_of, findings_of
 from ipva_storage.testing.vmdk_small import (
     GRAIN_BYTES,
     child_files,
@@ -23,6 +23,7 @@ from ipva_storage.testing.vmdk_small import (
     disk_files,
     noise,
     shrink_geometry,
+    split_child_files,
     written,
 )
 
@@ -60,6 +61,16 @@ def states(job: Job) -> Iterator[FileState]:
 def parent_files(subformat: str) -> dict[str, bytes]:
     """A disk to take snapshots over."""
     return disk_files(subformat, SIZE_BYTES, PARENT_WRITES, name="base.vmdk")
+
+
+def with_short_cid(files: dict[str, bytes], digits: int) -> dict[str, bytes]:
+    """The files with fewer digits in the CID of the base; behind the text is room, or its end."""
+    content = files["base.vmdk"]
+    at = content.index(b"\nCID=") + 5
+    end = content.index(b"\0", at) if content.startswith(b"KDMV") else len(content)
+    room = bytes(8 - digits) if end < len(content) else b""
+    text = b"a1b2"[:digits] + content[at + 8 : end]
+    return {**files, "base.vmdk": content[:at] + text + room + content[end:]}
 
 
 # -- mistakes that were found -------------------------------------------------------------------
@@ -109,3 +120,33 @@ def test_cid_changes_durably_before_the_content(subformat: str) -> None:
     for state in states(job):
         if content_of(state.folder(), "disk.vmdk") != before:
             assert cid_of(state.files, "disk.vmdk") != cid_of(files, "disk.vmdk")
+
+
+def test_removed_child_is_never_half_there() -> None:
+    """Of a child of several files that a commit removes, the descriptor goes first."""
+    files = split_child_files(parent_files("monolithicSparse"), CHILD_WRITES, child="child.vmdk")
+    shown = content_of(MemoryFolder(files), "child.vmdk")
+    seen = set()
+    for state in states(commit_job(files, removes=True)):
+        is_there = "child.vmdk" in state.files
+        seen.add((is_there, len(state.files)))
+        name = "child.vmdk" if is_there else "base.vmdk"
+        assert content_of(state.folder(), name) == shown
+    assert seen == {(True, 5), (False, 4), (False, 3), (False, 2), (False, 1)}
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "monolithicFlat"])
+@pytest.mark.parametrize("digits", [1, 4])
+def test_parent_with_a_short_cid(subformat: str, digits: int) -> None:
+    """A parent whose CID has few digits gets all of the child's; with a part of them it is another.
+
+    Other programs write it without leading zeros.
+    """
+    files = with_short_cid(parent_files(subformat), digits)
+    files = child_files(files, CHILD_WRITES, child="child.vmdk")
+    folder = MemoryFolder(files)
+    shown = content_of(folder, "child.vmdk")
+    vmdk.commit(folder, "child.vmdk")
+    assert cid_of(folder.files, "base.vmdk") == cid_of(folder.files, "child.vmdk")
+    assert content_of(folder, "child.vmdk") == content_of(folder, "base.vmdk") == shown
+    assert findings_of(folder, "base.vmdk") == []
