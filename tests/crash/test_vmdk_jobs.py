@@ -22,6 +22,7 @@ from ipva_storage.testing.vmdk_small import (
     commit_job,
     disk_files,
     noise,
+    resize_job,
     shrink_geometry,
     split_child_files,
     written,
@@ -150,3 +151,25 @@ def test_parent_with_a_short_cid(subformat: str, digits: int) -> None:
     assert cid_of(folder.files, "base.vmdk") == cid_of(folder.files, "child.vmdk")
     assert content_of(folder, "child.vmdk") == content_of(folder, "base.vmdk") == shown
     assert findings_of(folder, "base.vmdk") == []
+
+
+def test_two_cuts_and_then_another_size() -> None:
+    """Tables of which a cut left two versions are mended before either's places are used again.
+
+    One cut while grains are moved out of the way, one when new tables lie in their old places: the
+    next resize took the version that named those.
+    """
+    size_bytes = 18 * GRAIN_BYTES + 512
+    files = disk_files("monolithicSparse", size_bytes, [(0, noise(size_bytes))])
+    first = [
+        state
+        for state in states(resize_job(files, 30 * GRAIN_BYTES))
+        if any(each.code == "VMDK009" for each in findings_of(state.folder(), "disk.vmdk"))
+    ]
+    assert first
+    for again in states(resize_job(first[0].files, 30 * GRAIN_BYTES)):
+        if len(content_of(again.folder(), "disk.vmdk")) == size_bytes:
+            job = resize_job(again.files, size_bytes + 1024)
+            folder = again.folder()
+            job.run(folder)
+            assert content_of(folder, "disk.vmdk") == job.after

@@ -106,7 +106,7 @@ def _write_tables(extent: SparseExtent, new: SparseHeader) -> None:
 
 def _switch(extent: SparseExtent, new: SparseHeader) -> None:
     """Let the new header count, once everything that it names is durable."""
-    extent.raw.flush()
+    extent.tables.flush()
     extent.raw.write(0, build_header(replace(new, unclean_shutdown=1)))
     extent.raw.flush()
     extent.reload(replace(new, unclean_shutdown=0))

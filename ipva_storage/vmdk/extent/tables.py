@@ -212,7 +212,10 @@ class GrainTables:
             raise self._error(f"grain table {index} is missing, so nothing new fits there", None)
 
     def heal(self) -> None:
-        """After an unclean shutdown, bring both copies to what counts. Reads every table in use."""
+        """After an unclean shutdown, bring both copies to what counts. Reads every table in use.
+
+        That is durable when this returns: a place that only one copy names is not free before.
+        """
         if self._is_unclean:
             from ipva_storage.vmdk.extent.places import tables_to_heal
 
@@ -220,6 +223,8 @@ class GrainTables:
                 self.table(index)
                 if len(self._pending) > PENDING_MAX_TABLES:
                     self.flush()
+            if self._pending:
+                self.flush()
 
     def flush(self) -> None:
         """Make all data durable, then the entries that point to it (invariant 2)."""
