@@ -12,7 +12,7 @@ Invariants:
 3. Where the copies differ after an unclean shutdown: an entry that the primary does not have counts
    as unallocated (its data was not flushed); one that it has is taken from the redundant table,
    which was durable before the primary was touched, where that has one. By 1 and 2 this is right
-   for every tear.
+   for every tear of new entries, and for one between the entries where those changed.
 4. No entry handed out points outside the file, or a table into the header.
 """
 
