@@ -12,6 +12,7 @@ import pytest
 
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, Operation
+from ipva_storage.errors import UsageError
 from ipva_storage.sim.explore import Exploration
 from ipva_storage.sim.files import FileChange, MemoryFolder
 from ipva_storage.sim.jobs import FileState, Job, explore_job, file_points, file_states
@@ -20,6 +21,7 @@ from ipva_storage.testing.vmdk_small import (
     GRAIN_BYTES,
     child_files,
     commit_job,
+    compact_job,
     disk_files,
     noise,
     resize_job,
@@ -29,7 +31,8 @@ from ipva_storage.testing.vmdk_small import (
 )
 
 IS_DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
-FLAT = ("monolithicFlat", "twoGbMaxExtentFlat", "vmfs")
+SPLIT = ("twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
+FLAT = ("monolithicFlat", "vmfs")
 SIZE_BYTES = 18 * GRAIN_BYTES + 512
 PARENT_WRITES = ((0, noise(4 * GRAIN_BYTES, 1)), (8 * GRAIN_BYTES, noise(3 * GRAIN_BYTES + 200, 2)))
 CHILD_WRITES = (
@@ -77,7 +80,7 @@ def with_short_cid(files: dict[str, bytes], digits: int) -> dict[str, bytes]:
 # -- mistakes that were found -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subformat", FLAT)
+@pytest.mark.parametrize("subformat", [*FLAT, "twoGbMaxExtentFlat"])
 def test_closing_a_flat_disk_makes_it_durable(subformat: str) -> None:
     """What was written to flat files is durable when the disk is closed.
 
@@ -173,3 +176,89 @@ def test_two_cuts_and_then_another_size() -> None:
             folder = again.folder()
             job.run(folder)
             assert content_of(folder, "disk.vmdk") == job.after
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentSparse"])
+def test_after_a_cut_resize_another_job_works(subformat: str) -> None:
+    """Entries behind the new end, which a cut leaves, are in no other job's way."""
+    files = disk_files(subformat, SIZE_BYTES, [(0, noise(SIZE_BYTES))])
+    found = 0
+    for state in states(resize_job(files, 9 * GRAIN_BYTES + 1024, allow_loss=True)):
+        folder = state.folder()
+        found += any(each.code == "VMDK019" for each in findings_of(folder, "disk.vmdk"))
+        for job in (
+            compact_job(state.files),
+            resize_job(state.files, 15 * GRAIN_BYTES, allow_loss=True),
+            resize_job(state.files, 10 * GRAIN_BYTES, allow_loss=True),
+        ):
+            folder = state.folder()
+            job.run(folder)
+            assert content_of(folder, "disk.vmdk") == job.after
+            # What says the size twice is for the same resize again, or a repair.
+            told = {each.code for each in findings_of(folder, "disk.vmdk")}
+            assert told <= {"VMDK004", "VMDK034"}
+    assert found
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", *SPLIT, *FLAT])
+def test_resize_again_leaves_nothing_undone(subformat: str) -> None:
+    """After a cut the same resize leaves files as long as one without a cut does, and no others."""
+    files = disk_files(subformat, SIZE_BYTES, [(0, noise(7 * GRAIN_BYTES))])
+    for size_bytes in (30 * GRAIN_BYTES, 10 * GRAIN_BYTES + 512):
+        job = resize_job(files, size_bytes)
+        whole = MemoryFolder(files)
+        job.run(whole)
+        expected = {name: len(content) for name, content in whole.files.items()}
+        for state in states(job):
+            folder = state.folder()
+            job.run(folder)
+            lengths = {name: len(content) for name, content in folder.files.items()}
+            if size_bytes < SIZE_BYTES or "Flat" in subformat or subformat == "vmfs":
+                assert {name: lengths[name] for name in expected} == expected
+            left = {name for name in lengths if not name.endswith(".part")} - set(expected)
+            assert left <= set(files)  # parts that the descriptor had named, and names no more
+
+
+@pytest.mark.parametrize("allow_loss", [True, False])
+def test_same_size_again_cuts_nothing_off_unasked(allow_loss: bool) -> None:
+    """What lies in a file behind the disk's end goes when it is nothing, or may be lost."""
+    for subformat in ("monolithicFlat", "twoGbMaxExtentSparse"):
+        part = "disk-flat.vmdk" if subformat == "monolithicFlat" else "disk-s003.vmdk"
+        whole = disk_files(subformat, SIZE_BYTES, [(SIZE_BYTES - 600, noise(600))])
+        short = written(disk_files(subformat, SIZE_BYTES - 512), [(0, b"x")])
+        files = {**short, part: whole[part]}
+        folder = MemoryFolder(files)
+        vmdk.resize(folder, "disk.vmdk", SIZE_BYTES - 512, allow_loss=allow_loss)
+        assert (folder.files[part] == whole[part]) is not allow_loss
+        assert findings_of(folder, "disk.vmdk") == [] or not allow_loss
+        again = MemoryFolder(folder.files)
+        vmdk.resize(again, "disk.vmdk", SIZE_BYTES - 512, allow_loss=allow_loss)
+        assert again.files == folder.files
+
+
+@pytest.mark.parametrize("subformat", SPLIT)
+def test_only_an_empty_part_gives_way(subformat: str) -> None:
+    """A file with the name of a part that is to be made gives way when it holds nothing."""
+    files = disk_files(subformat, SIZE_BYTES)
+    part = "disk-s004.vmdk" if subformat == "twoGbMaxExtentSparse" else "disk-f004.vmdk"
+    size_bytes = 30 * GRAIN_BYTES
+    longer = MemoryFolder(files)
+    vmdk.resize(longer, "disk.vmdk", size_bytes)
+    used = written(longer.files, [(size_bytes - 512, b"used")])[part]
+    alone = disk_files("monolithicSparse", SIZE_BYTES)["disk.vmdk"]
+    for content in (used, b"text", alone):
+        folder = MemoryFolder({**files, part: content})
+        with pytest.raises(UsageError, match="is to have is there"):
+            vmdk.resize(folder, "disk.vmdk", size_bytes)
+        assert folder.files[part] == content
+    folder = MemoryFolder({**files, part: longer.files[part]})
+    vmdk.resize(folder, "disk.vmdk", size_bytes)
+    assert len(content_of(folder, "disk.vmdk")) == size_bytes
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", *SPLIT, *FLAT])
+def test_same_size_changes_nothing(subformat: str) -> None:
+    """A disk that has the size already, and was not cut, is not written to."""
+    folder = MemoryFolder(disk_files(subformat, SIZE_BYTES, [(0, noise(7 * GRAIN_BYTES))]))
+    vmdk.resize(folder, "disk.vmdk", SIZE_BYTES)
+    assert folder.changes == []
