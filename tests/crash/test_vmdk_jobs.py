@@ -6,7 +6,8 @@ Each job is visited in a sample of its states; `HYPOTHESIS_PROFILE=deep` visits 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -15,32 +16,34 @@ from ipva_storage.device import Folder, Operation
 from ipva_storage.errors import UsageError
 from ipva_storage.sim.explore import Exploration
 from ipva_storage.sim.files import FileChange, MemoryFolder
-from ipva_storage.sim.jobs import FileState, Job, explore_job, file_points, file_states
+from ipva_storage.sim.jobs import Job, explore_job, job_states
 from ipva_storage.testing.vmdk_crash import DiskJob, cid_of, content_of, findings_of
 from ipva_storage.testing.vmdk_small import (
     GRAIN_BYTES,
+    SIZE_BYTES,
+    chain_of_three,
     child_files,
     commit_job,
     compact_job,
     disk_files,
+    disk_with_remains,
+    full_disk,
+    holey_disk,
     noise,
+    parent_and_child,
+    parent_disk,
     resize_job,
     shrink_geometry,
-    split_child_files,
+    without,
     written,
 )
 
 IS_DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SPLIT = ("twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
 FLAT = ("monolithicFlat", "vmfs")
-SIZE_BYTES = 18 * GRAIN_BYTES + 512
-PARENT_WRITES = ((0, noise(4 * GRAIN_BYTES, 1)), (8 * GRAIN_BYTES, noise(3 * GRAIN_BYTES + 200, 2)))
-CHILD_WRITES = (
-    (GRAIN_BYTES + 100, noise(GRAIN_BYTES, 3)),
-    (9 * GRAIN_BYTES, bytes(GRAIN_BYTES)),
-    (14 * GRAIN_BYTES, noise(GRAIN_BYTES, 4)),
-    (17 * GRAIN_BYTES, noise(GRAIN_BYTES + 512, 5)),
-)
+TWICE_SAID = ("VMDK004", "VMDK034")
+"""What a cut resize leaves, and only the same resize again or a repair mends: the size is said in
+two places, and so is the number of tables."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,18 +56,6 @@ def holds(job: Job, *, limit: int | None = None) -> Exploration:
     found = explore_job(job, limit=None if IS_DEEP else limit)
     assert found.violations == (), "\n".join(str(each) for each in found.violations[:5])
     return found
-
-
-def states(job: Job) -> Iterator[FileState]:
-    """Every state that a power cut during a job leaves."""
-    folder = MemoryFolder(job.files)
-    job.run(folder)
-    return file_states(job.files, folder.changes, file_points(folder.changes))
-
-
-def parent_files(subformat: str) -> dict[str, bytes]:
-    """A disk to take snapshots over."""
-    return disk_files(subformat, SIZE_BYTES, PARENT_WRITES, name="base.vmdk")
 
 
 def with_short_cid(files: dict[str, bytes], digits: int) -> dict[str, bytes]:
@@ -100,8 +91,8 @@ def test_child_may_be_written_to_between_two_steps_of_a_commit(subformat: str) -
 
     With its next CID it was not recognised any more.
     """
-    files = child_files(parent_files(subformat), CHILD_WRITES, child="child.vmdk")
-    for state in states(commit_job(files)):
+    files = parent_and_child(subformat)
+    for state in job_states(commit_job(files)):
         if cid_of(state.files, "base.vmdk") == cid_of(files, "child.vmdk"):
             break
     after = written(state.files, [(0, b"more")], name="child.vmdk")
@@ -121,17 +112,17 @@ def test_cid_changes_durably_before_the_content(subformat: str) -> None:
             disk.write(100, b"other")
 
     job = DiskJob("write", files, "disk.vmdk", before, b"", work)
-    for state in states(job):
+    for state in job_states(job):
         if content_of(state.folder(), "disk.vmdk") != before:
             assert cid_of(state.files, "disk.vmdk") != cid_of(files, "disk.vmdk")
 
 
 def test_removed_child_is_never_half_there() -> None:
     """Of a child of several files that a commit removes, the descriptor goes first."""
-    files = split_child_files(parent_files("monolithicSparse"), CHILD_WRITES, child="child.vmdk")
+    files = parent_and_child("monolithicSparse", is_split=True)
     shown = content_of(MemoryFolder(files), "child.vmdk")
     seen = set()
-    for state in states(commit_job(files, removes=True)):
+    for state in job_states(commit_job(files, removes=True)):
         is_there = "child.vmdk" in state.files
         seen.add((is_there, len(state.files)))
         name = "child.vmdk" if is_there else "base.vmdk"
@@ -146,8 +137,8 @@ def test_parent_with_a_short_cid(subformat: str, digits: int) -> None:
 
     Other programs write it without leading zeros.
     """
-    files = with_short_cid(parent_files(subformat), digits)
-    files = child_files(files, CHILD_WRITES, child="child.vmdk")
+    files = with_short_cid(parent_disk(subformat), digits)
+    files = child_files(files, [(100, noise(3 * GRAIN_BYTES))], child="child.vmdk")
     folder = MemoryFolder(files)
     shown = content_of(folder, "child.vmdk")
     vmdk.commit(folder, "child.vmdk")
@@ -162,15 +153,14 @@ def test_two_cuts_and_then_another_size() -> None:
     One cut while grains are moved out of the way, one when new tables lie in their old places: the
     next resize took the version that named those.
     """
-    size_bytes = 18 * GRAIN_BYTES + 512
-    files = disk_files("monolithicSparse", size_bytes, [(0, noise(size_bytes))])
+    files, size_bytes = full_disk(), SIZE_BYTES
     first = [
         state
-        for state in states(resize_job(files, 30 * GRAIN_BYTES))
+        for state in job_states(resize_job(files, 30 * GRAIN_BYTES))
         if any(each.code == "VMDK009" for each in findings_of(state.folder(), "disk.vmdk"))
     ]
     assert first
-    for again in states(resize_job(first[0].files, 30 * GRAIN_BYTES)):
+    for again in job_states(resize_job(first[0].files, 30 * GRAIN_BYTES)):
         if len(content_of(again.folder(), "disk.vmdk")) == size_bytes:
             job = resize_job(again.files, size_bytes + 1024)
             folder = again.folder()
@@ -181,9 +171,9 @@ def test_two_cuts_and_then_another_size() -> None:
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentSparse"])
 def test_after_a_cut_resize_another_job_works(subformat: str) -> None:
     """Entries behind the new end, which a cut leaves, are in no other job's way."""
-    files = disk_files(subformat, SIZE_BYTES, [(0, noise(SIZE_BYTES))])
+    files = full_disk(subformat)
     found = 0
-    for state in states(resize_job(files, 9 * GRAIN_BYTES + 1024, allow_loss=True)):
+    for state in job_states(resize_job(files, 9 * GRAIN_BYTES + 1024, allow_loss=True)):
         folder = state.folder()
         found += any(each.code == "VMDK019" for each in findings_of(folder, "disk.vmdk"))
         for job in (
@@ -194,9 +184,7 @@ def test_after_a_cut_resize_another_job_works(subformat: str) -> None:
             folder = state.folder()
             job.run(folder)
             assert content_of(folder, "disk.vmdk") == job.after
-            # What says the size twice is for the same resize again, or a repair.
-            told = {each.code for each in findings_of(folder, "disk.vmdk")}
-            assert told <= {"VMDK004", "VMDK034"}
+            assert {each.code for each in findings_of(folder, "disk.vmdk")} <= set(TWICE_SAID)
     assert found
 
 
@@ -209,7 +197,7 @@ def test_resize_again_leaves_nothing_undone(subformat: str) -> None:
         whole = MemoryFolder(files)
         job.run(whole)
         expected = {name: len(content) for name, content in whole.files.items()}
-        for state in states(job):
+        for state in job_states(job):
             folder = state.folder()
             job.run(folder)
             lengths = {name: len(content) for name, content in folder.files.items()}
@@ -262,3 +250,150 @@ def test_same_size_changes_nothing(subformat: str) -> None:
     folder = MemoryFolder(disk_files(subformat, SIZE_BYTES, [(0, noise(7 * GRAIN_BYTES))]))
     vmdk.resize(folder, "disk.vmdk", SIZE_BYTES)
     assert folder.changes == []
+
+
+# -- every job ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subformat", vmdk.REWRITABLE)
+@pytest.mark.parametrize(
+    "size_bytes",
+    [
+        10 * GRAIN_BYTES + 2048,  # within the last grain
+        12 * GRAIN_BYTES,  # within the last table
+        15 * GRAIN_BYTES,  # one more table, for which grains move away
+        40 * GRAIN_BYTES + 512,  # more tables, and more files of a split disk
+        6 * GRAIN_BYTES + 512,  # cut within a grain that there is not
+        2 * GRAIN_BYTES + 512,  # cut within one that there is
+    ],
+)
+def test_resize(subformat: str, size_bytes: int) -> None:
+    """A disk of any kind has its old size or the new one, with what it held there."""
+    job = resize_job(holey_disk(subformat), size_bytes, allow_loss=True)
+    assert job.before != job.after
+    holds(job, limit=25)
+
+
+@pytest.mark.parametrize(
+    "size_bytes", [10 * GRAIN_BYTES + 2048, 11 * GRAIN_BYTES, 15 * GRAIN_BYTES]
+)
+def test_resize_over_remains(size_bytes: int) -> None:
+    """Bytes and entries behind the end of a disk, which another program left, never show."""
+    holds(resize_job(disk_with_remains(), size_bytes), limit=25)
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentFlat"])
+def test_resize_without_loss(subformat: str) -> None:
+    """The same where nothing is to be lost, and may not be."""
+    files = disk_files(subformat, SIZE_BYTES, [(0, noise(7 * GRAIN_BYTES))])
+    holds(resize_job(files, 7 * GRAIN_BYTES), limit=25)
+
+
+def test_resize_that_is_refused_writes_nothing() -> None:
+    """What would be lost and may not be is seen before anything is written."""
+    folder = MemoryFolder(disk_files("monolithicSparse", SIZE_BYTES, [(SIZE_BYTES - 1, b"x")]))
+    with pytest.raises(UsageError, match="not empty"):
+        vmdk.resize(folder, "disk.vmdk", SIZE_BYTES - 512)
+    assert folder.changes == []
+
+
+@pytest.mark.parametrize("orphans", [0, 2])
+@pytest.mark.parametrize(
+    "zeros", [(), (0, 3, 4, 9, 15), (1, 2, 3, 4, 5, 6, 7, 8, 10, 18), range(19)], ids=len
+)
+def test_compact(zeros: Sequence[int], orphans: int) -> None:
+    """What a disk reads as never changes, whatever grains go and move."""
+    files = without(full_disk(), zeros)
+    files["disk.vmdk"] += noise(orphans * GRAIN_BYTES, 7)
+    job = compact_job(files)
+    found = holds(job, limit=25)
+    assert found.states > 1 or not (zeros or orphans)
+    whole = MemoryFolder(files)
+    job.run(whole)
+    freed = len(files["disk.vmdk"]) - len(whole.files["disk.vmdk"])
+    assert freed == (len(zeros) + orphans) * GRAIN_BYTES
+
+
+@pytest.mark.parametrize("subformat", ["twoGbMaxExtentSparse", "monolithicFlat"])
+def test_compact_other_kinds(subformat: str) -> None:
+    """The same for a disk of several files, and for holes in a flat one."""
+    holds(compact_job(without(full_disk(subformat), (0, 2, 9, 10, 16))), limit=25)
+
+
+def test_compact_child() -> None:
+    """A child loses the grains that equal what is below, and no others; its parent stays."""
+    base = parent_disk("monolithicSparse")
+    below = content_of(MemoryFolder(base), "base.vmdk")
+    writes = [
+        (0, below[: 3 * GRAIN_BYTES]),
+        (GRAIN_BYTES, noise(100, 9)),
+        (8 * GRAIN_BYTES, bytes(GRAIN_BYTES)),
+        (14 * GRAIN_BYTES, bytes(GRAIN_BYTES)),
+        (17 * GRAIN_BYTES, noise(GRAIN_BYTES + 512, 11)),
+    ]
+    files = child_files(base, writes, child="disk.vmdk")
+    job = compact_job(files, bystanders=("base.vmdk",))
+    holds(job, limit=25)
+    whole = MemoryFolder(files)
+    job.run(whole)
+    assert len(files["disk.vmdk"]) - len(whole.files["disk.vmdk"]) == 3 * GRAIN_BYTES
+
+
+@pytest.mark.parametrize("removes", [False, True])
+@pytest.mark.parametrize("is_split", [False, True])
+@pytest.mark.parametrize("subformat", [each for each in vmdk.REWRITABLE if each != "vmfs"])
+def test_commit(subformat: str, is_split: bool, removes: bool) -> None:
+    """The child reads the same at every point, and in the end the parent reads as it does."""
+    files = parent_and_child(subformat, is_split=is_split)
+    found = holds(commit_job(files, removes=removes), limit=12)
+    assert found.states > 8
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "monolithicFlat"])
+def test_commit_the_uppermost_of_three(subformat: str) -> None:
+    """The disk in the middle takes the changes, and the lowest one is not touched."""
+    files = chain_of_three(subformat)
+    lowest = tuple(name for name in files if name.startswith("base"))
+    holds(commit_job(files, parent="mid.vmdk", child="top.vmdk", bystanders=lowest), limit=12)
+
+
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "monolithicFlat"])
+def test_commit_the_middle_of_three(subformat: str) -> None:
+    """The disk above reads the same all the time, and is not touched."""
+    files = chain_of_three(subformat)
+    holds(commit_job(files, child="mid.vmdk", above="top.vmdk", bystanders=("top.vmdk",)), limit=12)
+
+
+def test_snapshot() -> None:
+    """There is a child that reads as its parent, or none; the parent is not touched."""
+    files = parent_disk("monolithicSparse")
+    shown = content_of(MemoryFolder(files), "base.vmdk")
+
+    def work(folder: Folder) -> None:
+        vmdk.snapshot(folder, "base.vmdk", "child.vmdk", force=True)
+
+    seen = set()
+    for state in job_states(DiskJob("snapshot", files, "base.vmdk", shown, shown, work)):
+        assert state.files["base.vmdk"] == files["base.vmdk"]
+        seen.add("child.vmdk" in state.files)
+        if "child.vmdk" in state.files:
+            assert content_of(state.folder(), "child.vmdk") == shown
+            assert findings_of(state.folder(), "child.vmdk") == []
+    assert seen == {False, True}
+
+
+@pytest.mark.parametrize("share", [1 if IS_DEEP else 60])
+@pytest.mark.parametrize("first", ["compact", "grow", "shrink"])
+def test_a_second_cut(first: str, share: int) -> None:
+    """A cut in the same job, or in another, done after a first cut breaks no promise either."""
+    files = without(full_disk(), (1, 2, 3, 4, 9))
+    jobs: dict[str, Callable[[Mapping[str, bytes]], DiskJob]] = {
+        "compact": compact_job,
+        "grow": lambda files: resize_job(files, 30 * GRAIN_BYTES),
+        "shrink": lambda files: resize_job(files, 7 * GRAIN_BYTES + 512, allow_loss=True),
+    }
+    for number, state in enumerate(job_states(jobs[first](files))):
+        if number % share == share // 2:
+            for name, job in jobs.items():
+                again = replace(job(state.files), tolerated=() if name == first else TWICE_SAID)
+                holds(again, limit=8)
