@@ -165,6 +165,16 @@ class VmdkDevice(Device):
             self._raw.flush()
         self.descriptor = descriptor
 
+    def accept_parent(self) -> None:
+        """Name the parent's content by its CID, durably, where this disk's own told it so far.
+
+        A commit that did not get further leaves that (see `chain`); with another CID of this disk
+        the parent would not be recognised any more.
+        """
+        cid = None if self.parent is None else self.parent.descriptor.cid
+        if cid is not None and cid != self.descriptor.parent_cid:
+            self.rewrite(self.descriptor.with_value("parentCID", f"{cid:08x}"))
+
     def _begin(self) -> None:
         if self._is_begun:
             return
@@ -173,19 +183,9 @@ class VmdkDevice(Device):
         for extent in self._extents:
             extent.begin()
         if not self.keeps_cid:
-            self._accept_parent()
+            self.accept_parent()
             self._change_cid()
         self._is_begun = True
-
-    def _accept_parent(self) -> None:
-        """Name the parent's content by its CID, where it was recognised by this disk's own.
-
-        A commit that did not get further leaves that (see `chain`); with another CID the parent
-        would not be recognised any more.
-        """
-        cid = None if self.parent is None else self.parent.descriptor.cid
-        if cid is not None and cid != self.descriptor.parent_cid:
-            self.rewrite(self.descriptor.with_value("parentCID", f"{cid:08x}"))
 
     def _change_cid(self) -> None:
         """Write another CID over the old one, and nothing else, so that no tear spoils the text."""

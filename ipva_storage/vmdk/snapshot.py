@@ -116,6 +116,7 @@ def commit(
         raw = place.open(parent_name, writable=True)
         with access.open(raw, place, writable=True) as parent:
             parent.keeps_cid = True
+            parent.accept_parent()
             _write(child, parent, runs, progress)
             parent_text = parent.descriptor
         files = [access.own_name(file) for file in child.files]

@@ -101,6 +101,25 @@ def test_child_may_be_written_to_between_two_steps_of_a_commit(subformat: str) -
     assert cid_of(after, "child.vmdk") != cid_of(after, "base.vmdk")
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_commit_to_a_disk_whose_own_commit_was_cut(is_empty: bool) -> None:
+    """A disk in the middle that knows its parent by its own CID names it before it gets another."""
+    files = parent_and_child("monolithicSparse", child="mid.vmdk")
+    files = child_files(files, [(0, b"top")], parent="mid.vmdk", child="top.vmdk")
+    if is_empty:  # by a compaction, so that it has a CID of its own
+        below = content_of(MemoryFolder(files), "mid.vmdk")
+        folder = MemoryFolder(written(files, [(0, below[:3])], name="top.vmdk"))
+        vmdk.compact(folder, "top.vmdk")
+        files = folder.files
+    shown = content_of(MemoryFolder(files), "top.vmdk")
+    for state in job_states(commit_job(files, child="mid.vmdk", above="top.vmdk")):
+        folder = state.folder()
+        vmdk.commit(folder, "top.vmdk")
+        for name in ("mid.vmdk", "top.vmdk"):
+            assert content_of(folder, name) == shown
+            assert findings_of(folder, name) == [] or not state.is_done
+
+
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentFlat"])
 def test_cid_changes_durably_before_the_content(subformat: str) -> None:
     """No cut leaves another content under the old CID, by which a child would take it."""

@@ -309,7 +309,7 @@ def _flat_is_not_flushed(monkeypatch: Patch) -> None:
 
 def _parent_is_not_accepted(monkeypatch: Patch) -> None:
     """A child that knows its parent by its own CID changes that."""
-    monkeypatch.setattr(VmdkDevice, "_accept_parent", lambda _: None)
+    monkeypatch.setattr(VmdkDevice, "accept_parent", lambda _: None)
 
 
 def _descriptor_is_removed_last(monkeypatch: Patch) -> None:
