@@ -13,7 +13,7 @@ import pytest
 
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, Operation
-from ipva_storage.errors import UsageError
+from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.sim.explore import Exploration
 from ipva_storage.sim.files import FileChange, MemoryFolder
 from ipva_storage.sim.jobs import Job, explore_job, job_states
@@ -99,6 +99,14 @@ def test_child_may_be_written_to_between_two_steps_of_a_commit(subformat: str) -
     found = content_of(MemoryFolder(after), "child.vmdk")
     assert found == b"more" + content_of(MemoryFolder(files), "child.vmdk")[4:]
     assert cid_of(after, "child.vmdk") != cid_of(after, "base.vmdk")
+
+
+def test_parent_of_a_cut_commit_is_not_resized() -> None:
+    """A child is known to its parent in every state that a cut commit leaves."""
+    files = parent_and_child("monolithicSparse")
+    for state in job_states(commit_job(files)):
+        with pytest.raises(VmdkError, match="would fit no more"):
+            vmdk.resize(state.folder(), "base.vmdk", SIZE_BYTES + 512)
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
