@@ -101,7 +101,7 @@ class Folder:
         except UnicodeDecodeError:
             return content.decode("latin-1")
 
-    def create(self, name: str) -> RawDevice:
+    def create(self, name: str) -> FileDevice:
         """A new, empty file under its own name at once, for what must outlive a cut half made.
 
         Raises:
@@ -110,7 +110,7 @@ class Folder:
         path = self.resolve(name)
         self._make()
         device = RawDevice.create(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
         return device
 
     def write_text(self, name: str, text: str, *, force: bool = False) -> None:
@@ -127,7 +127,7 @@ class Folder:
             file.write(0, content)
 
     def remove(self, name: str) -> None:
-        """Delete a file of this folder.
+        """Delete a file of this folder; it is gone for good when this returns.
 
         Raises:
             DeviceError: the name leaves the folder, or the file is in use or cannot be deleted.
@@ -140,9 +140,10 @@ class Folder:
                 raise DeviceError(
                     f"it cannot be deleted ({error.strerror})", where=str(path)
                 ) from error
+            flush_folder(path.parent)
 
     @contextlib.contextmanager
-    def new_file(self, name: str, *, force: bool = False) -> Iterator[RawDevice]:
+    def new_file(self, name: str, *, force: bool = False) -> Iterator[FileDevice]:
         """A file that appears under its name only when the block ends well.
 
         It is written beside its place, flushed and renamed; on an error or Ctrl-C it is removed.
@@ -209,7 +210,7 @@ def _finish(temporary: Path, path: Path, *, force: bool) -> None:
         raise DeviceError(
             f"it cannot be given its name ({error.strerror})", where=str(path)
         ) from error
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -241,7 +242,7 @@ def _rename_new(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """Make the new name durable, on hosts where a folder can be flushed."""
     if not hasattr(os, "O_DIRECTORY"):
         return

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
-from ipva_storage.device.folder import Folder, held
+from ipva_storage.device.folder import Folder, flush_folder, held
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def staged(
     """A hidden folder within `folder`, whose files move out when the block ends well.
 
     On an error or Ctrl-C it goes, with all that is in it; files that had moved out already go too,
-    those that they replaced come back, and a folder that was made for this is removed.
+    those that they replaced come back, and a folder that was made for this is removed. A file that
+    is replaced is there at every moment, the old one or the new one.
 
     Args:
         folder: where the files shall be; made if it is not there.
@@ -84,6 +85,7 @@ class _Move:
             for name in names:
                 started.append(name)
                 self._one(name)
+            flush_folder(self._target)
         except BaseException as error:
             for name in reversed(started):
                 self._back(name)
@@ -96,16 +98,26 @@ class _Move:
 
     def _one(self, name: str) -> None:
         target = self._target / name
-        if os.path.lexists(target):
-            _refuse(target, force=self._force)
-            with held(target):
-                target.rename(self._aside / name)
-        (self._source / name).rename(target)
+        if not os.path.lexists(target):
+            (self._source / name).rename(target)
+            return
+        _refuse(target, force=self._force)
+        with held(target):
+            _keep(target, self._aside / name)
+            (self._source / name).replace(target)
 
     def _back(self, name: str) -> None:
         target, old = self._target / name, self._aside / name
         with contextlib.suppress(OSError):
-            if not (self._source / name).exists():
-                target.unlink(missing_ok=True)
             if os.path.lexists(old):
-                old.rename(target)
+                old.replace(target)
+            elif not (self._source / name).exists():
+                target.unlink(missing_ok=True)
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """Another name for a file that is to be replaced; without hard links it loses its own."""
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        path.rename(aside)

@@ -1,6 +1,7 @@
 """Power cuts and what they leave: the crash explorer, its workloads, and a clock to run them by.
 
-`workloads` is not imported here: it opens every store.
+`explore` is for work on one device, `explore_job` for work on the files of a folder. `workloads` is
+not imported here: it opens every store.
 """
 
 from ipva_storage.sim.clock import VirtualClock
@@ -15,6 +16,8 @@ from ipva_storage.sim.explore import (
     record,
     replay,
 )
+from ipva_storage.sim.files import MemoryFolder
+from ipva_storage.sim.jobs import FileState, Job, explore_job, file_points, file_states
 from ipva_storage.sim.medium import Medium
 
 __all__ = [
@@ -22,7 +25,10 @@ __all__ = [
     "CrashState",
     "Cut",
     "Exploration",
+    "FileState",
+    "Job",
     "Medium",
+    "MemoryFolder",
     "Recording",
     "Step",
     "Violation",
@@ -31,6 +37,9 @@ __all__ = [
     "crash_points",
     "crash_states",
     "explore",
+    "explore_job",
+    "file_points",
+    "file_states",
     "record",
     "replay",
 ]

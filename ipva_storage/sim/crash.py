@@ -49,6 +49,10 @@ class Cut(StrEnum):
     """One write since the last barrier did not land; later ones did."""
     ALONE = "alone"
     """Of all writes since the last barrier, only the newest landed."""
+    SUBSET = "subset"
+    """Some of several files' changes that are not durable are missing (`jobs`)."""
+    SCATTERED = "scattered"
+    """Of those changes each sector landed or not, by chance (`jobs`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class CrashPoint:
     cut: Cut = Cut.WHOLE
     detail: int = 0
     """`HEAD` and `TAIL`: where the next write is torn, in bytes from its start. `MISSING`: the
-    record that is missing."""
+    record that is missing. `SUBSET`: which are missing, one bit each, counted back from the newest
+    change. `SCATTERED`: the number of the draw."""
 
     def __str__(self) -> str:
         return f"{self.position}:{self.cut}:{self.detail}"
@@ -121,7 +126,7 @@ def crash_points(
             continue
         loose.append(position)
         if torn:
-            for at in _tears(record, sector_bytes, random.Random(f"{seed}:{position}")):
+            for at in tears(record, sector_bytes, random.Random(f"{seed}:{position}")):
                 yield CrashPoint(position, Cut.HEAD, at)
                 yield CrashPoint(position, Cut.TAIL, at)
 
@@ -183,6 +188,8 @@ class _Walk:
             return self._land(self._loose.index(point.detail), left_out=1)
         if point.cut is Cut.ALONE and self._loose:
             return self._land(0, left_out=len(self._loose) - 1)
+        if point.cut in (Cut.SUBSET, Cut.SCATTERED):
+            raise UsageError(f"the crash point {point} is one of several files")
         return len(self._loose)
 
     def leave(self, undo_to: int) -> None:
@@ -241,8 +248,8 @@ def _apply(medium: Medium, record: TraceRecord) -> None:
         medium.write(record.offset_bytes, _content(record))
 
 
-def _tears(record: TraceRecord, sector_bytes: int, choice: random.Random) -> Sequence[int]:
-    """Sector borders within a write, in bytes from its start."""
+def tears(record: TraceRecord, sector_bytes: int, choice: random.Random) -> Sequence[int]:
+    """Sector borders within a write, in bytes from its start, at most `TORN_MAX` of them."""
     first = sector_bytes - record.offset_bytes % sector_bytes
     borders = range(first, record.length_bytes, sector_bytes)
     if len(borders) <= TORN_MAX:

@@ -153,5 +153,5 @@ def children(folder: Folder, name: str, descriptor: Descriptor) -> Iterator[str]
         except (DeviceError, VmdkError):
             continue
         hint = re.split(r"[/\\]", child.parent_hint or "")[-1]
-        if has_parent(child) and hint == name and child.parent_cid == descriptor.cid:
+        if has_parent(child) and hint == name and mismatch(child, descriptor, name) is None:
             yield other

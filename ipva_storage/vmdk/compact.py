@@ -108,7 +108,7 @@ def _compact_sparse(extent: SparseExtent, *, dry_run: bool, progress: Progress) 
     is_idle = np.fromiter(
         (_adds_nothing(extent, *each, progress) for each in slots), bool, len(slots)
     )
-    if not dry_run and is_idle.any():
+    if not dry_run and (is_idle.any() or extent.header.unclean_shutdown):
         extent.begin()
         extent.tables.reassign(dict.fromkeys(slots.grains[is_idle].tolist(), 0))
     slots = Slots(extent.header, slots.grains[~is_idle], slots.sectors[~is_idle])
@@ -127,6 +127,8 @@ def _adds_nothing(extent: SparseExtent, grain: int, sector: int, progress: Progr
     offset_bytes = grain * extent.grain_bytes
     progress(min(offset_bytes, extent.size_bytes), extent.size_bytes)
     length = min(extent.grain_bytes, extent.header.capacity_bytes - offset_bytes)
+    if length <= 0:  # behind the end of the disk
+        return True
     place = sector * SECTOR_BYTES
     data = read(extent.raw, place, min(length, extent.raw.size_bytes - place)).ljust(length, b"\0")
     if extent.below is None:

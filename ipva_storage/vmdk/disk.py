@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. Before the first change of a session each extent is marked (`begin`) and the CID is changed, so
-   that a snapshot taken over the old content is known not to fit any more.
+1. Before the first change of a session each extent is marked (`begin`) and the CID is changed,
+   durably, so that a snapshot taken over the old content is known not to fit any more.
 2. `seal` and `close` take the marks back only after everything is durable.
 """
 
@@ -165,6 +165,16 @@ class VmdkDevice(Device):
             self._raw.flush()
         self.descriptor = descriptor
 
+    def accept_parent(self) -> None:
+        """Name the parent's content by its CID, durably, where this disk's own told it so far.
+
+        A commit that did not get further leaves that (see `chain`); with another CID of this disk
+        the parent would not be recognised any more.
+        """
+        cid = None if self.parent is None else self.parent.descriptor.cid
+        if cid is not None and cid != self.descriptor.parent_cid:
+            self.rewrite(self.descriptor.with_value("parentCID", f"{cid:08x}"))
+
     def _begin(self) -> None:
         if self._is_begun:
             return
@@ -173,6 +183,7 @@ class VmdkDevice(Device):
         for extent in self._extents:
             extent.begin()
         if not self.keeps_cid:
+            self.accept_parent()
             self._change_cid()
         self._is_begun = True
 
@@ -190,6 +201,7 @@ class VmdkDevice(Device):
         start = next(at for at in range(len(before)) if before[at] != after[at])
         digits = after[start : start + 8]
         self._raw.write(self._descriptor_offset_bytes + start, digits)
+        self._raw.flush()
         self.descriptor = changed
 
     def _pieces(

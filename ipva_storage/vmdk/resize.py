@@ -2,7 +2,8 @@
 
 At every write the disk is whole, of the old size or of the new one. What decides is one sector (the
 header of a sparse extent) or one rename (a descriptor file); everything before it adds what nothing
-names yet, and everything after it takes away what nothing names any more.
+names yet, and everything after it takes away what nothing names any more. A power cut may leave the
+latter undone; the same resize again does it.
 """
 
 from __future__ import annotations
@@ -77,11 +78,16 @@ def resize(
         lost = lost_tail_bytes(disk, size_bytes, progress)
         done = Resized(disk.size_bytes, size_bytes, lost)
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
+        is_undone = done.before_bytes == size_bytes and _is_undone(disk)
     if lost and not allow_loss and not dry_run:
         raise _loss(lost, folder.resolve(name).as_posix())
-    if dry_run or done.before_bytes == size_bytes:
+    if dry_run:
         return done
-    if is_stream:
+    if is_undone:
+        _finish(folder, name, allow_loss=allow_loss)
+    elif done.before_bytes == size_bytes:
+        return done
+    elif is_stream:
         _make_anew(folder, name, size_bytes, progress)
     else:
         _in_place(folder, name, size_bytes)
@@ -190,7 +196,7 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
         text = resized_text(disk.descriptor, after, size_bytes)
     folder.replace(name, text.encode())
     if after[last].sector_count < before[last].sector_count:
-        _shrink_part(folder, before, after[last])
+        _shrink_part(folder, before, after[last], allow_loss=True)
     for line in before[len(after) :]:
         if line.file_name is not None and line.file_name not in [one.file_name for one in after]:
             folder.remove(line.file_name)
@@ -206,6 +212,34 @@ def _one_file(disk: VmdkDevice, text: Descriptor, size_bytes: int) -> None:
     set_capacity(extent, size_bytes // SECTOR_BYTES)
     disk.rewrite(text)
     extent.seal()
+
+
+def _is_undone(disk: VmdkDevice) -> bool:
+    """Whether a resize to the size that the disk has may have been cut before its end."""
+    from ipva_storage.vmdk.extent.capacity import is_finished
+
+    last, line = disk.parts[-1], disk.descriptor.extents[-1:]
+    if isinstance(last, SparseExtent):
+        said = [each.sector_count for each in line]
+        return said != [last.header.capacity_sectors] or not is_finished(last)
+    return isinstance(last, FlatExtent) and last.end_bytes < last.raw.size_bytes
+
+
+def _finish(folder: Folder, name: str, *, allow_loss: bool) -> None:
+    """What comes after the write that decides, for a disk that has its new size already."""
+    from ipva_storage.vmdk.extent.capacity import finish
+
+    raw = folder.open(name, writable=True)
+    with access.open(raw, folder, writable=True) as disk:
+        last, lines = disk.parts[-1], disk.descriptor.extents
+        if isinstance(last, SparseExtent) and last.raw is raw:
+            finish(last)
+            after = [replace(line, sector_count=last.header.capacity_sectors) for line in lines[:1]]
+            if after != list(lines):
+                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes))
+            last.seal()
+            return
+    _shrink_part(folder, lines, lines[-1], allow_loss=allow_loss)
 
 
 def resized_text(
@@ -260,17 +294,30 @@ def planned_lines(
 def _new_part(folder: Folder, line: ExtentLine) -> None:
     """One more extent of a split disk; no descriptor names it yet."""
     name = line.file_name or ""
-    if name in folder.names():
+    if name in folder.names() and not _is_empty_part(folder, name, line):
         raise UsageError(
             "a file of the name that the next part of the disk is to have is there",
             where=folder.resolve(name).as_posix(),
             remedy="it is no part of the disk; move it away",
         )
-    with folder.new_file(name) as file:
+    with folder.new_file(name, force=True) as file:
         if line.kind in FLAT_KINDS:
             file.resize(line.size_bytes)
         else:
             new_sparse_extent(file, line.sector_count).seal()
+
+
+def _is_empty_part(folder: Folder, name: str, line: ExtentLine) -> bool:
+    """Whether a file is what a resize that was cut left: a part of the kind that holds nothing."""
+    with folder.open(name) as file:
+        if line.kind in FLAT_KINDS:
+            return not lost_tail_bytes(file, 0)
+        try:
+            extent = access.grain_extent(file, writable=False)
+        except VmdkError:
+            return False
+        is_lone = isinstance(extent, SparseExtent) and not extent.header.descriptor_offset_sectors
+        return is_lone and not any(run.is_data for run in extent.own_extents())
 
 
 def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLine) -> None:
@@ -291,22 +338,36 @@ def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLi
         raise _fixed(extent, extent)
 
 
-def _shrink_part(folder: Folder, before: Sequence[ExtentLine], after: ExtentLine) -> None:
-    """Give back what the descriptor names no more."""
-    from ipva_storage.vmdk.extent.capacity import set_capacity
-
+def _shrink_part(
+    folder: Folder, before: Sequence[ExtentLine], after: ExtentLine, *, allow_loss: bool
+) -> None:
+    """Give back what the descriptor names no more, if it may hold anything or does not."""
     name = after.file_name
     if name is None or sum(line.file_name == name for line in before) > 1:
         return
     with folder.open(name, writable=True) as file:
         if after.kind in FLAT_KINDS:
-            file.resize(after.offset_sectors * SECTOR_BYTES + after.size_bytes)
-            file.flush()
+            end_bytes = after.offset_sectors * SECTOR_BYTES + after.size_bytes
+            if allow_loss or not lost_tail_bytes(file, end_bytes):
+                file.resize(end_bytes)
+                file.flush()
             return
         extent = access.grain_extent(file, writable=True)
-        if isinstance(extent, SparseExtent):
-            set_capacity(extent, after.sector_count)
-            extent.seal()
+        if isinstance(extent, SparseExtent) and (
+            allow_loss or not lost_tail_bytes(extent, after.size_bytes)
+        ):
+            _set_capacity(extent, after.sector_count)
+
+
+def _set_capacity(extent: SparseExtent, sector_count: int) -> None:
+    """Give an extent a capacity, or finish that."""
+    from ipva_storage.vmdk.extent.capacity import finish, set_capacity
+
+    if extent.header.capacity_sectors == sector_count:
+        finish(extent)
+    else:
+        set_capacity(extent, sector_count)
+    extent.seal()
 
 
 def _refuse_shared(extent: FlatExtent, before: Sequence[ExtentLine]) -> None:

@@ -116,16 +116,18 @@ def commit(
         raw = place.open(parent_name, writable=True)
         with access.open(raw, place, writable=True) as parent:
             parent.keeps_cid = True
+            parent.accept_parent()
             _write(child, parent, runs, progress)
-            parent.rewrite(parent.descriptor.with_cid(child.descriptor.cid or 0))
+            parent_text = parent.descriptor
         files = [access.own_name(file) for file in child.files]
         is_sparse = all(isinstance(extent, SparseExtent) for extent in child.parts)
-        cid, text = child.descriptor.cid, child.descriptor
+        cid, text = child.descriptor.cid or 0, child.descriptor
+        _put(place, parent_name, _with_cid(parent_text, cid))
     if remove:
-        for file in reversed(files):
+        for file in files:  # the descriptor first: without it there is no disk, and not half of one
             folder.remove(file)
         return done
-    _adopt(folder, name, text.with_value("parentCID", f"{cid:08x}"))
+    _put(folder, name, text.with_value("parentCID", f"{cid:08x}"))
     if is_sparse:
         compact(folder, name, progress=progress)
     return done
@@ -198,10 +200,16 @@ def _write(
     progress(child.size_bytes, child.size_bytes)
 
 
-def _adopt(folder: Folder, name: str, text: Descriptor) -> None:
-    """Let the child's descriptor name the parent's new content."""
-    with access.open(folder.open(name, writable=True), folder) as child:
-        if child.fits(text):
-            child.rewrite(text)
+def _with_cid(descriptor: Descriptor, cid: int) -> Descriptor:
+    """A descriptor with another CID, whole even where the old one has fewer digits."""
+    text = descriptor.with_cid(cid)
+    return text if text.cid == cid else text.with_value("CID", f"{cid:08x}")
+
+
+def _put(folder: Folder, name: str, text: Descriptor) -> None:
+    """Give a disk another descriptor, in its place; as a new file where it has grown too long."""
+    with access.open(folder.open(name, writable=True), folder) as disk:
+        if disk.fits(text):
+            disk.rewrite(text)
             return
     folder.replace(name, text.encode())

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ipva_storage.device.base import BlockDevice, Extent, FileDevice
-    from ipva_storage.device.raw import RawDevice
     from ipva_storage.device.undo.journal import UndoJournal
 
 
@@ -130,7 +129,7 @@ class UndoFolder(Folder):
         return UndoDevice(device, self._journal) if writable else device
 
     @contextlib.contextmanager
-    def new_file(self, name: str, *, force: bool = False) -> Iterator[RawDevice]:
+    def new_file(self, name: str, *, force: bool = False) -> Iterator[FileDevice]:
         """As in any folder; the whole of a file that is replaced is saved first."""
         path = self.resolve(name)
         if force and path.is_file():

@@ -20,6 +20,7 @@ WORKLOADS: Final = {
     "fat": "FatWorkload",
     "flash": "FlashWorkload",
     "vmdk": "VmdkWorkload",
+    "resize": "ResizeWorkload",
 }
 """Name of a store to the class of its workload; each is in the module of that name."""
 

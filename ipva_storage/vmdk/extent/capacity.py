@@ -7,6 +7,8 @@ Order, so that a power cut leaves the old capacity or the new one:
   anew in their place, both copies, while the old ones stay as they are and are the ones in use.
 - The header, one sector, is written: from here on the new capacity counts, and the new tables.
 - Shrinking: entries and bytes behind the new end are taken back, and the file is cut.
+
+Whatever of that a power cut left undone is done by `finish`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ipva_storage.device import read
 from ipva_storage.errors import NoSpaceError, VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.header import SparseHeader, build_header, header_problems
@@ -45,9 +48,7 @@ def set_capacity(extent: SparseExtent, sector_count: int) -> None:
     extent.begin()
     if sector_count < header.capacity_sectors:
         _switch(extent, new)
-        _forget_tables(extent, header.table_count)
-        _clear_behind_end(extent)
-        close_gaps(extent, Slots.of(extent))
+        _give_back(extent, header.table_count)
         return
     _clear_behind_end(extent)
     if new.table_count > header.table_count:
@@ -55,6 +56,45 @@ def set_capacity(extent: SparseExtent, sector_count: int) -> None:
         _vacate(extent, new.overhead_sectors)
         _write_tables(extent, new)
     _switch(extent, new)
+
+
+def is_finished(extent: SparseExtent) -> bool:
+    """Whether no power cut left a change of capacity half done.
+
+    Raises:
+        VmdkError: the last table is in neither copy.
+    """
+    header, raw = extent.header, extent.raw
+    if header.unclean_shutdown or _behind_end(extent):
+        return False
+    rest = header.directory_sectors * SECTOR_BYTES - 4 * header.table_count
+    for sector in _directories(header):
+        at = sector * SECTOR_BYTES + 4 * header.table_count
+        if at + 4 <= raw.size_bytes and any(read(raw, at, min(rest, 4))):
+            return False
+    return True
+
+
+def finish(extent: SparseExtent) -> None:
+    """Do what a power cut left undone of a change of capacity that counts. `seal` it afterwards.
+
+    Args:
+        extent: open for writing.
+
+    Raises:
+        VmdkError: it is damaged.
+    """
+    Slots.of(extent)  # refuses what is damaged
+    extent.begin()
+    # Of a longer directory, what is in the last sector of this one; the rest is in nobody's way.
+    _give_back(extent, extent.header.directory_sectors * SECTOR_BYTES // 4)
+
+
+def _give_back(extent: SparseExtent, table_count: int) -> None:
+    """Take back what lies behind the end, of directories of so many entries too."""
+    _forget_tables(extent, table_count)
+    _clear_behind_end(extent)
+    close_gaps(extent, Slots.of(extent))
 
 
 def _with_room(header: SparseHeader) -> SparseHeader:
@@ -92,10 +132,7 @@ def _write_tables(extent: SparseExtent, new: SparseHeader) -> None:
     raw, old = extent.raw, extent.header
     start = old.overhead_sectors * SECTOR_BYTES
     raw.discard(start, new.overhead_sectors * SECTOR_BYTES - start)
-    sectors = [new.gd_offset_sectors]
-    if new.has_redundant:
-        sectors.append(new.rgd_offset_sectors)
-    for sector in sectors:
+    for sector in _directories(new):
         directory = usual_directory(new, sector)
         raw.write(sector * SECTOR_BYTES, bytes_of(directory))
         for index in range(old.table_count):
@@ -106,7 +143,7 @@ def _write_tables(extent: SparseExtent, new: SparseHeader) -> None:
 
 def _switch(extent: SparseExtent, new: SparseHeader) -> None:
     """Let the new header count, once everything that it names is durable."""
-    extent.raw.flush()
+    extent.tables.flush()
     extent.raw.write(0, build_header(replace(new, unclean_shutdown=1)))
     extent.raw.flush()
     extent.reload(replace(new, unclean_shutdown=0))
@@ -115,10 +152,7 @@ def _switch(extent: SparseExtent, new: SparseHeader) -> None:
 def _forget_tables(extent: SparseExtent, table_count: int) -> None:
     """Clear the entries of directories that are behind their new end."""
     header = extent.header
-    sectors = [header.gd_offset_sectors]
-    if header.has_redundant:
-        sectors.append(header.rgd_offset_sectors)
-    for sector in sectors:
+    for sector in _directories(header):
         at = sector * SECTOR_BYTES + 4 * header.table_count
         extent.raw.write(at, bytes(4 * (table_count - header.table_count)))
     extent.raw.flush()
@@ -127,19 +161,29 @@ def _forget_tables(extent: SparseExtent, table_count: int) -> None:
 def _clear_behind_end(extent: SparseExtent) -> None:
     """Entries and bytes behind the end of the disk, which would show if it grew."""
     header, tables = extent.header, extent.tables
-    last = header.table_count - 1
-    used = header.grain_count - last * header.gtes_per_gt
-    behind = [
-        last * header.gtes_per_gt + at
-        for at, entry in enumerate(tables.table(last))
-        if entry and at >= used
-    ]
+    behind = _behind_end(extent)
     if behind:
         tables.reassign(dict.fromkeys(behind, 0))
     left = header.grain_count * header.grain_bytes - header.capacity_bytes
-    entry = tables.table(last)[used - 1]
+    index, at = divmod(header.grain_count - 1, header.gtes_per_gt)
+    entry = tables.table(index)[at]
     if left and entry > 1:
         place = entry * SECTOR_BYTES + header.grain_bytes - left
         left = min(left, extent.raw.size_bytes - place)
         if left > 0:
             extent.raw.discard(place, left)
+
+
+def _behind_end(extent: SparseExtent) -> list[int]:
+    """Grains that the last table names although they are behind the end."""
+    header = extent.header
+    last = header.table_count - 1
+    first = last * header.gtes_per_gt
+    entries = enumerate(extent.tables.table(last), first)
+    return [grain for grain, entry in entries if entry and grain >= header.grain_count]
+
+
+def _directories(header: SparseHeader) -> list[int]:
+    """Sectors of the primary directory, and of the redundant one."""
+    copies = [header.rgd_offset_sectors] if header.has_redundant else []
+    return [header.gd_offset_sectors, *copies]

@@ -83,6 +83,10 @@ class FlatExtent(SliceDevice, DiskExtent):
         self._check_access()
         super().discard(offset_bytes, length_bytes)
 
+    def seal(self) -> None:
+        """Make everything durable; there is no mark to be taken back."""
+        self.flush()
+
     def _check_access(self) -> None:
         if not self._is_writable:
             raise VmdkError("its descriptor makes this extent read-only", where=self.name)

@@ -33,7 +33,10 @@ GRAINS_MAX: Final = 1 << 23
 
 @dataclass(frozen=True)
 class Slots:
-    """Which grain is where in the file of a sparse extent, in the order of the file."""
+    """Which grain is where in the file of a sparse extent, in the order of the file.
+
+    Grains behind the end of the disk are among them, where a power cut left some.
+    """
 
     header: SparseHeader
     grains: Sectors
@@ -96,9 +99,8 @@ class Slots:
         is_stray = (sectors < header.overhead_sectors) | (
             (sectors - header.overhead_sectors) % header.grain_sectors != 0
         )
-        is_behind = self.grains >= header.grain_count
         is_outside = sectors * SECTOR_BYTES >= extent.raw.size_bytes
-        if (np.diff(sectors) == 0).any() or (is_stray | is_behind | is_outside).any():
+        if (np.diff(sectors) == 0).any() or (is_stray | is_outside).any():
             raise VmdkError(
                 "its grains overlap or are not where they can be, so that none can be moved",
                 where=extent.name,

@@ -12,7 +12,7 @@ Invariants:
 3. Where the copies differ after an unclean shutdown: an entry that the primary does not have counts
    as unallocated (its data was not flushed); one that it has is taken from the redundant table,
    which was durable before the primary was touched, where that has one. By 1 and 2 this is right
-   for every tear.
+   for every tear of new entries, and for one between the entries where those changed.
 4. No entry handed out points outside the file, or a table into the header.
 """
 
@@ -212,7 +212,10 @@ class GrainTables:
             raise self._error(f"grain table {index} is missing, so nothing new fits there", None)
 
     def heal(self) -> None:
-        """After an unclean shutdown, bring both copies to what counts. Reads every table in use."""
+        """After an unclean shutdown, bring both copies to what counts. Reads every table in use.
+
+        That is durable when this returns: a place that only one copy names is not free before.
+        """
         if self._is_unclean:
             from ipva_storage.vmdk.extent.places import tables_to_heal
 
@@ -220,6 +223,8 @@ class GrainTables:
                 self.table(index)
                 if len(self._pending) > PENDING_MAX_TABLES:
                     self.flush()
+            if self._pending:
+                self.flush()
 
     def flush(self) -> None:
         """Make all data durable, then the entries that point to it (invariant 2)."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,14 @@ def test_a_failed_move_brings_replaced_files_back(
     """When one of several files cannot move, those before it go and the old ones return."""
     for name in ("a", "c"):
         (tmp_path / name).write_text("old")
-    rename = Path.rename
+    rename = Path.replace
 
     def fail(self: Path, target: Path) -> Path:
         if self.name == "c" and target.parent == tmp_path and self.parent.name.endswith(".part"):
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(DeviceError, match="No space"):
         make(tmp_path, dict.fromkeys("abc", "new"), last="c", force=True)
     monkeypatch.undo()
@@ -106,3 +107,26 @@ def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="is a folder"):
         make(tmp_path, {"a": "x"}, last="a", force=True)
     assert names(tmp_path) == ["a", "file"]
+
+
+def test_replaced_file_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a file is replaced there is no moment without one under its name."""
+    target = tmp_path / "disk.vmdk"
+    target.write_bytes(b"old")
+    seen: list[bytes] = []
+
+    def watched(verb: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def move(path: Path, other: Path) -> Path:
+            moved = verb(path, other)
+            seen.append(target.read_bytes())
+            return moved
+
+        return move
+
+    monkeypatch.setattr(Path, "rename", watched(Path.rename))
+    monkeypatch.setattr(Path, "replace", watched(Path.replace))
+    with staged(Folder(tmp_path), last="disk.vmdk", force=True) as place:
+        place.write_text("disk.vmdk", "new")
+    assert seen[-1] == b"new"
+    assert set(seen) <= {b"old", b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["disk.vmdk"]
