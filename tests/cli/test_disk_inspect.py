@@ -209,7 +209,7 @@ def test_diff_gives_the_ranges_in_sectors(ipva: Ipva, tmp_path: Path) -> None:
     assert result.document == {
         "equal": False,
         "sizes": [SIZE_BYTES, SIZE_BYTES + MIB],
-        "bytes": 3 * 512 + MIB,
+        "bytes": 4 * 512 + MIB,
         "ranges": [
             {"offset": 512, "length": 1536},
             {"offset": 4 * MIB, "length": 512},
