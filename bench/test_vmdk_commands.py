@@ -110,19 +110,23 @@ def test_convert(
     kind += [] if case.target == "raw" else [f"subformat={case.target}"]
     theirs_seconds: list[float] = []
 
-    def peer() -> None:
+    def clear() -> None:
         for path in (ours, theirs):
             path.unlink(missing_ok=True)
         os.sync()
+
+    def peer() -> None:
+        clear()
         started = time.perf_counter()
         subprocess.run(["qemu-img", "convert", *kind, source, theirs], check=True)
         theirs_seconds.append(time.perf_counter() - started)
-        os.sync()
+        clear()  # so that ours finds the host in the state in which the peer found it
 
     command = [*IPVA, "disk", "convert", str(source), str(ours), "-O", case.target]
     benchmark.pedantic(
         lambda: subprocess.run(command, check=True, capture_output=True), setup=peer, rounds=ROUNDS
     )
+    subprocess.run(["qemu-img", "convert", *kind, source, theirs], check=True)
     subprocess.run(["qemu-img", "compare", ours, theirs], check=True, capture_output=True)
     _note(benchmark, theirs_seconds, case.goal)
     if case.target == "streamOptimized":

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import OrderedDict
 from dataclasses import replace
@@ -32,6 +33,7 @@ from ipva_storage.vmdk.extent.tables import GrainTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
     from _typeshed import WriteableBuffer
 
@@ -50,6 +52,12 @@ SPAN_BYTES: Final = 2 * MIB
 
 CACHE_GRAINS: Final = 16
 """Grains kept for small reads, 1 MiB as a rule. Confidence: chosen."""
+
+AHEAD_FACTOR: Final = 2
+"""How much of what follows a large read is inflated meanwhile, in reads. Confidence: chosen."""
+
+AHEAD_REACH_GRAINS: Final = 4096
+"""How far behind a read the next grains are looked for. Confidence: chosen."""
 
 TASK_GRAINS: Final = 8
 """Grains that a thread inflates at once. Confidence: chosen."""
@@ -133,6 +141,7 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
         GrainExtent.__init__(self, raw, size_bytes, header.grain_bytes, below)
         self.tables = GrainTables(raw, self.header, writable=False)
         self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._ahead: dict[int, tuple[Future[list[bytes | VmdkError]], int]] = {}
 
     def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
         """Fill the whole buffer; grains are inflated on all cores.
@@ -151,8 +160,11 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
             else:
                 number, skip = divmod(offset_bytes + start, self.grain_bytes)
                 grains.append(Grain(number, place - skip, skip, start, stop))
-        for batch in self._batches(grains):
+        self._take_ahead(grains, view)
+        for batch in self._batches([grain for grain in grains if grain.number not in self._ahead]):
             self._read_grains(batch, view)
+        if len(grains) >= TASK_GRAINS:
+            self._go_ahead(grains[-1].number + 1, AHEAD_FACTOR * len(grains))
 
     def own_extents(self) -> Iterator[Extent]:
         """Runs of grains and of none, by the tables."""
@@ -184,6 +196,53 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
             batch.append(grain)
         if batch:
             yield batch
+
+    def _take_ahead(self, grains: Sequence[Grain], view: memoryview) -> None:
+        """Put what was inflated ahead into its place; what nobody came for is forgotten."""
+        wanted = {grain.number for grain in grains}
+        for number in [number for number in self._ahead if number not in wanted]:
+            if not wanted or number < max(wanted):
+                del self._ahead[number]
+        for grain in grains:
+            found = self._ahead.get(grain.number)
+            if found is not None:
+                job, index = found
+                plain = job.result()[index]
+                if isinstance(plain, VmdkError):
+                    raise plain
+                self._put(grain, plain, view)
+
+    def _go_ahead(self, first: int, count: int) -> None:
+        """Begin to inflate grains that are likely to be read next."""
+        self._ahead = {number: job for number, job in self._ahead.items() if number >= first}
+        reach = min(AHEAD_REACH_GRAINS, self.header.grain_count - first)
+        grains: list[Grain] = []
+        number = first
+        with contextlib.suppress(VmdkError):  # of a table that nobody asked for yet
+            for length, place in self._lookup(first, max(reach, 0)):
+                if place >= 0 and number not in self._ahead:
+                    grains.append(Grain(number, place, 0, 0, 0))
+                number += length
+                if len(grains) + len(self._ahead) >= count:
+                    break
+        for batch in self._batches(grains):
+            span, start = self._span(batch), batch[0].place
+            for at in range(0, len(batch), TASK_GRAINS):
+                part = batch[at : at + TASK_GRAINS]
+                job = workers().submit(self._inflated_all, part, span, start)
+                self._ahead.update({one.number: (job, index) for index, one in enumerate(part)})
+
+    def _inflated_all(
+        self, grains: Sequence[Grain], span: memoryview, first: int
+    ) -> list[bytes | VmdkError]:
+        """Each grain's bytes, or what is wrong with it, for the day that somebody asks for it."""
+        found: list[bytes | VmdkError] = []
+        for grain in grains:
+            try:
+                found.append(self._inflated(grain, span[grain.place - first :]))
+            except VmdkError as error:
+                found.append(error)
+        return found
 
     def _read_grains(self, batch: list[Grain], view: memoryview) -> None:
         if len(batch) == 1 and batch[0].stop - batch[0].start < self.grain_bytes:

@@ -104,6 +104,22 @@ def test_data_damaged() -> None:
             read(disk, 3 * GRAIN_BYTES, 1)
 
 
+def test_a_damaged_grain_does_not_hide_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is inflated ahead and turns out damaged is an error for its own reader only."""
+    monkeypatch.setattr("ipva_storage.vmdk.extent.stream.TASK_GRAINS", 2)
+    raw = image()
+    put(raw, parts(raw, Kind.GRAIN)[5].sector * 512 + 20, 0xFFFF)
+    put(raw, (parts(raw, Kind.TABLE)[1].sector + 1) * 512 + 12, 2**31)  # and an entry: grain 7
+    with vmdk.open(raw) as disk:
+        for first in (0, 2):
+            data = read(disk, first * GRAIN_BYTES, 2 * GRAIN_BYTES)
+            assert data == DATA[first * GRAIN_BYTES :][: 2 * GRAIN_BYTES]
+        assert read(disk, 4 * GRAIN_BYTES, GRAIN_BYTES) == DATA[4 * GRAIN_BYTES :][:GRAIN_BYTES]
+        with pytest.raises(VmdkError, match="grain 5 is damaged"):
+            read(disk, 4 * GRAIN_BYTES, 2 * GRAIN_BYTES)
+        assert read(disk, 6 * GRAIN_BYTES, GRAIN_BYTES) == DATA[6 * GRAIN_BYTES :][:GRAIN_BYTES]
+
+
 def test_grain_and_table_disagree() -> None:
     """VMDK027, VMDK028: a table that points to another grain; it is never read as this one."""
     raw = image()
