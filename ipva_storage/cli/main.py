@@ -6,7 +6,6 @@ Importing this module imports neither NumPy, Construct nor Rich, so that `--help
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipva_storage import __version__
+from ipva_storage.cli.lazy import Entry, LazyGroup
 from ipva_storage.errors import IpvaError
 from ipva_storage.units import printable
 
@@ -37,29 +37,12 @@ COMMANDS: Final = {
 CANNOT_RUN: Final = 2
 
 
-class LazyGroup(click.Group):
-    """Imports a command's module when the command is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"ipva_storage.cli.{cmd_name}")
-        command = module.command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands from the table, importing none."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+_ENTRIES: Final = {name: Entry(line, f"ipva_storage.cli.{name}") for name, line in COMMANDS.items()}
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, entries=_ENTRIES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ipva")
 def program() -> None:
     """Open, check and simulate the storage of an innovaphone Virtual Appliance.

@@ -19,7 +19,7 @@ from ipva_storage.sim.files import MemoryFolder
 from ipva_storage.testing.vmdk_crash import CommitJob, DiskJob, content_of
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.access import read_descriptor
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import read_header
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ SPLIT_BYTES: Final = 8 * GRAIN_BYTES
 SIZE_BYTES: Final = 18 * GRAIN_BYTES + 512
 """Size of the disks that are made here unless another is given."""
 SMALL: Final = {
-    "ipva_storage.vmdk.create": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4, "SPLIT_SECTORS": 64},
-    "ipva_storage.vmdk.resize": {"SPLIT_SECTORS": 64},
-    "ipva_storage.vmdk.compact": {"HOLE_BYTES": GRAIN_BYTES},
+    "ipva_storage.vmdk.creation": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4, "SPLIT_SECTORS": 64},
+    "ipva_storage.vmdk.resizing": {"SPLIT_SECTORS": 64},
+    "ipva_storage.vmdk.compaction": {"HOLE_BYTES": GRAIN_BYTES},
 }
 
 

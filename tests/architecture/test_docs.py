@@ -39,7 +39,10 @@ def _words(words: str, command: click.Command) -> Iterator[str]:
     if not isinstance(command, click.Group):
         yield words
         return
-    for word, child in command.commands.items():
+    context = click.Context(command)
+    for word in command.list_commands(context):
+        child = command.get_command(context, word)
+        assert child is not None
         yield from _words(f"{words} {word}", child)
 
 

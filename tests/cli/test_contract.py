@@ -36,7 +36,10 @@ def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Comma
     if not isinstance(command, click.Group):
         yield words, command
         return
-    for word, child in command.commands.items():
+    context = click.Context(command)
+    for word in command.list_commands(context):
+        child = command.get_command(context, word)
+        assert child is not None
         yield from below(f"{words} {word}", child)
 
 

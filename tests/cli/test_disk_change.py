@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import signal
 from collections.abc import Callable
@@ -507,8 +506,7 @@ def test_ctrl_c_in_a_resize_waits_for_its_end(
         signal.raise_signal(signal.SIGINT)
         return read(*words)
 
-    resizing = importlib.import_module("ipva_storage.vmdk.resize")  # the package has a function so
-    monkeypatch.setattr(resizing, "read", interrupted_read)
+    monkeypatch.setattr("ipva_storage.vmdk.resizing.read", interrupted_read)
     stopped = ipva("disk", "resize", disk, "4M", "--allow-loss")
     assert stopped.status == 2
     assert "interrupted" in stopped.err

@@ -13,7 +13,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import FaultDevice, MemoryDevice, Operation, TraceDevice, read
 from ipva_storage.errors import PowerCutError
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 Patch = pytest.MonkeyPatch
 Make = Callable[[], DiskJob | CommitJob]
-resize_module = sys.modules["ipva_storage.vmdk.resize"]  # by import its name is that of the verb
-snapshot_module = sys.modules["ipva_storage.vmdk.snapshot"]
+resize_module = sys.modules["ipva_storage.vmdk.resizing"]  # by import its name is that of the verb
+snapshot_module = sys.modules["ipva_storage.vmdk.snapshots"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, copy
-from ipva_storage.vmdk.create import sparse_header
+from ipva_storage.vmdk.creation import sparse_header
 from ipva_storage.vmdk.extent.header import build_header
 from ipva_storage.vmdk.extent.markers import Kind
 from ipva_storage.vmdk.extent.tables import bytes_of, usual_directory

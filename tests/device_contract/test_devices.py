@@ -19,7 +19,7 @@ from ipva_storage.device import (
 )
 from ipva_storage.device.undo import UndoDevice, UndoJournal
 from ipva_storage.testing.device_contract import DeviceContract
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import BlockDevice, Folder, MemoryDevice
 from ipva_storage.testing.device_contract import DeviceContract
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from ipva_formats.vmdk import GRAIN_ENTRY, SPARSE_HEADER
 from ipva_storage import vmdk
 from ipva_storage.device import MemoryDevice, TraceDevice, read
 from ipva_storage.errors import IpvaError, VmdkError
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.tables import bytes_of, entries_of
 

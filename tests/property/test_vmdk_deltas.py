@@ -22,8 +22,8 @@ from ipva_storage.testing.vmdk_deltas import (
     sesparse_file,
     shown,
 )
-from ipva_storage.vmdk.check.cowd import check_cowd
-from ipva_storage.vmdk.check.sesparse import check_sesparse
+from ipva_storage.vmdk.checking.cowd import check_cowd
+from ipva_storage.vmdk.checking.sesparse import check_sesparse
 from ipva_storage.vmdk.extent.cowd import CowdExtent
 from ipva_storage.vmdk.extent.sesparse import SeSparseExtent
 

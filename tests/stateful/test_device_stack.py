@@ -14,7 +14,7 @@ from ipva_storage.testing.device_machine import (
     OverlayMachine,
     StackMachine,
 )
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice

@@ -8,7 +8,7 @@ from ipva_storage import vmdk
 from ipva_storage.device import read
 from ipva_storage.sim.workloads.model import ModelWorkload
 from ipva_storage.units import KIB, SECTOR_BYTES
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 
 if TYPE_CHECKING:
     import random

@@ -12,7 +12,7 @@ from ipva_storage import vmdk
 from ipva_storage.device import MemoryDevice, read
 from ipva_storage.errors import VmdkError
 from ipva_storage.findings import CATALOGUE
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import read_header
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, read
 from ipva_storage.errors import DeviceError, VmdkError
 from ipva_storage.testing.vmdk_deltas import cowd_file, descriptor, shown
-from ipva_storage.vmdk.check import taken
-from ipva_storage.vmdk.check.cowd import check_cowd
+from ipva_storage.vmdk.checking import taken
+from ipva_storage.vmdk.checking.cowd import check_cowd
 from ipva_storage.vmdk.extent import sweep
 from ipva_storage.vmdk.extent.cowd import CowdExtent, read_cowd_header
 

@@ -11,7 +11,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, RawDevice, read
 from ipva_storage.errors import DeviceError, NoSpaceError, VmdkError
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import SparseHeader, read_header
 
 if TYPE_CHECKING:

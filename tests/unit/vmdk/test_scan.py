@@ -13,7 +13,7 @@ from ipva_formats.vmdk import NEWLINES, SPARSE_HEADER
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, RawDevice, read
 from ipva_storage.errors import VmdkError
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import read_header
 from ipva_storage.vmdk.extent.runs import grain_extents
 from ipva_storage.vmdk.extent.tables import GrainTables

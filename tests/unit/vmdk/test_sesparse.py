@@ -26,8 +26,8 @@ from ipva_storage.testing.vmdk_deltas import (
     sesparse_file,
     shown,
 )
-from ipva_storage.vmdk.check import taken
-from ipva_storage.vmdk.check.sesparse import check_sesparse
+from ipva_storage.vmdk.checking import taken
+from ipva_storage.vmdk.checking.sesparse import check_sesparse
 from ipva_storage.vmdk.extent import sesparse, sweep
 from ipva_storage.vmdk.extent.sesparse import SeSparseExtent
 

@@ -21,14 +21,14 @@ import numpy as np
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 from ipva_storage.vmdk.extent.tables import usual_directory
-from ipva_storage.vmdk.repair.lost import Lost, MendedTables
+from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
-    from ipva_storage.vmdk.repair.draft import Draft
+    from ipva_storage.vmdk.repairing.draft import Draft
 
 USUAL_SHARE: Final = 0.5
 """A directory with this share of usual entries is one of the usual layout. Confidence: chosen."""

@@ -13,8 +13,8 @@ import numpy as np
 from ipva_storage.device import read
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.check.tables import Named
-from ipva_storage.vmdk.check.taken import Taken
+from ipva_storage.vmdk.checking.tables import Named
+from ipva_storage.vmdk.checking.taken import Taken
 from ipva_storage.vmdk.extent.delta import TABLE_ENTRIES
 from ipva_storage.vmdk.extent.sweep import CHUNK_TABLES, LOST, TWICE
 

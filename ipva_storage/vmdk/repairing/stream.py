@@ -33,12 +33,12 @@ from ipva_storage.vmdk.extent.tables import (
     read_directory,
     usual_directory,
 )
-from ipva_storage.vmdk.repair.lost import Lost, MendedTables
+from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ipva_storage.vmdk.repair.draft import Draft
+    from ipva_storage.vmdk.repairing.draft import Draft
 
 
 def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:

@@ -16,9 +16,9 @@ from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.access import read_embedded
-from ipva_storage.vmdk.check.sparse import footer_oddities, header_oddities
+from ipva_storage.vmdk.checking.sparse import footer_oddities, header_oddities
 from ipva_storage.vmdk.codec import inflate
-from ipva_storage.vmdk.create import (
+from ipva_storage.vmdk.creation import (
     DESCRIPTOR_SECTORS,
     GRAIN_SECTORS,
     GTES_PER_GT,

@@ -18,8 +18,8 @@ from ipva_storage.device.copy import CHUNK_BYTES
 from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.compact import compact
-from ipva_storage.vmdk.create import new_sparse
+from ipva_storage.vmdk.compaction import compact
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import Descriptor, shown
 from ipva_storage.vmdk.extent.sparse import SparseExtent

@@ -58,7 +58,7 @@ def _check(raw: BlockDevice, header: CowdHeader) -> Iterator[Finding]:
 def _check_tables(raw: BlockDevice, header: CowdHeader) -> Iterator[Finding]:
     import numpy as np
 
-    from ipva_storage.vmdk.check.delta import DeltaCheck, Ranges
+    from ipva_storage.vmdk.checking.delta import DeltaCheck, Ranges
     from ipva_storage.vmdk.extent.sweep import TWICE, CowdSweep
 
     sweep = CowdSweep.of(raw, header)

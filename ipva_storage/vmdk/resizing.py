@@ -17,7 +17,7 @@ from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.create import SPLIT_SECTORS, create, new_sparse_extent
+from ipva_storage.vmdk.creation import SPLIT_SECTORS, create, new_sparse_extent
 from ipva_storage.vmdk.describe import geometry, new_cid
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES

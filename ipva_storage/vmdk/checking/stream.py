@@ -16,7 +16,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.check.tables import Copy, Named, check_places, directory_lost
+from ipva_storage.vmdk.checking.tables import Copy, Named, check_places, directory_lost
 from ipva_storage.vmdk.codec import inflate, workers
 from ipva_storage.vmdk.extent.markers import Kind, Record, walk
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, effective_header

@@ -84,7 +84,7 @@ def _oddities(header: SeSparseHeader) -> Iterator[tuple[int, str]]:
 def _check_tables(raw: BlockDevice, header: SeSparseHeader) -> Iterator[Finding]:
     import numpy as np
 
-    from ipva_storage.vmdk.check.delta import DeltaCheck, Ranges
+    from ipva_storage.vmdk.checking.delta import DeltaCheck, Ranges
     from ipva_storage.vmdk.extent.sweep import SeSparseSweep
 
     parts = [part for name, part in header.parts().items() if name != "grains"]

@@ -51,11 +51,11 @@ def check_sparse(
     for offset_bytes, oddity in (*header_oddities(raw, header), *footer_oddities(raw, header)):
         yield Finding("VMDK034", "header", oddity, offset_bytes=offset_bytes)
     if header.is_compressed:
-        from ipva_storage.vmdk.check.stream import check_stream
+        from ipva_storage.vmdk.checking.stream import check_stream
 
         yield from check_stream(raw, header, progress=progress)
     else:
-        from ipva_storage.vmdk.check.tables import check_tables
+        from ipva_storage.vmdk.checking.tables import check_tables
 
         yield from check_tables(raw, header)
 

@@ -16,7 +16,7 @@ from ipva_storage.findings import Finding, Severity
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.check import check
+from ipva_storage.vmdk.checking import check
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import (
@@ -28,9 +28,9 @@ from ipva_storage.vmdk.extent.header import (
     read_header,
 )
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES
-from ipva_storage.vmdk.repair import text as texts
-from ipva_storage.vmdk.repair.draft import Draft
-from ipva_storage.vmdk.repair.lost import Lost, MendedTables
+from ipva_storage.vmdk.repairing import text as texts
+from ipva_storage.vmdk.repairing.draft import Draft
+from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,7 +242,7 @@ def _mend_extent(
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
     if header is None or codes & HEADER_CODES or is_misplaced:
-        from ipva_storage.vmdk.repair.header import best_header
+        from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""
         header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
@@ -308,10 +308,10 @@ def _mend_inside(
     draft: Draft, name: str, header: SparseHeader, *, has_parent: bool
 ) -> MendedTables:
     if header.is_compressed:
-        from ipva_storage.vmdk.repair.stream import mend_stream
+        from ipva_storage.vmdk.repairing.stream import mend_stream
 
         return mend_stream(draft, name, header)
-    from ipva_storage.vmdk.repair.sparse import mend_tables
+    from ipva_storage.vmdk.repairing.sparse import mend_tables
 
     return mend_tables(draft, name, header, has_parent=has_parent)
 

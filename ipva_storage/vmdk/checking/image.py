@@ -28,10 +28,10 @@ from ipva_storage.vmdk.access import (
     read_embedded,
     read_separate,
 )
-from ipva_storage.vmdk.check.chain import check_chain
-from ipva_storage.vmdk.check.cowd import check_cowd
-from ipva_storage.vmdk.check.sesparse import check_sesparse
-from ipva_storage.vmdk.check.sparse import check_sparse
+from ipva_storage.vmdk.checking.chain import check_chain
+from ipva_storage.vmdk.checking.cowd import check_cowd
+from ipva_storage.vmdk.checking.sesparse import check_sesparse
+from ipva_storage.vmdk.checking.sparse import check_sparse
 from ipva_storage.vmdk.descriptor import is_descriptor, shown
 from ipva_storage.vmdk.extent.cowd import COWD_MAGIC, CowdHeader, read_cowd_header
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, shared_bytes
