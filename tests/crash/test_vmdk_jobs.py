@@ -409,7 +409,7 @@ def test_snapshot() -> None:
     assert seen == {False, True}
 
 
-@pytest.mark.parametrize("share", [1 if IS_DEEP else 60])
+@pytest.mark.parametrize("share", [12 if IS_DEEP else 60])
 @pytest.mark.parametrize("first", ["compact", "grow", "shrink"])
 def test_a_second_cut(first: str, share: int) -> None:
     """A cut in the same job, or in another, done after a first cut breaks no promise either."""
