@@ -37,7 +37,7 @@ def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Comma
         yield words, command
         return
     context = click.Context(command)
-    for word in command.list_commands(context):
+    for word in list(command.commands) or command.list_commands(context):  # as they are written
         child = command.get_command(context, word)
         assert child is not None
         yield from below(f"{words} {word}", child)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 Patch = pytest.MonkeyPatch
 Make = Callable[[], DiskJob | CommitJob]
-resize_module = sys.modules["ipva_storage.vmdk.resizing"]  # by import its name is that of the verb
-snapshot_module = sys.modules["ipva_storage.vmdk.snapshots"]
+resize_module = importlib.import_module("ipva_storage.vmdk.resizing")
+snapshot_module = importlib.import_module("ipva_storage.vmdk.snapshots")
 
 
 @pytest.fixture(autouse=True)

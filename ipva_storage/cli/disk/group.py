@@ -11,9 +11,7 @@ from ipva_storage.cli.lazy import Entry, LazyGroup
 _HERE: Final = "ipva_storage.cli.disk"
 
 ENTRIES: Final = {
-    "info": Entry(
-        "what a disk is: kind, files, disks below it, volumes", f"{_HERE}.inspect", "info"
-    ),
+    "info": Entry("what a disk is: kind, files, parents, volumes", f"{_HERE}.inspect", "info"),
     "check": Entry("check the structure of an image", f"{_HERE}.inspect", "check"),
     "repair": Entry("mend an image from whatever is left of it", f"{_HERE}.repair", "repair"),
     "map": Entry("list runs of data, and holes", f"{_HERE}.inspect", "map_runs"),

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipva_storage.device import byte_view, read
-from ipva_storage.errors import VmdkError
+from ipva_storage.errors import IpvaError, VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.codec import inflate, workers
 from ipva_storage.vmdk.extent.base import (
@@ -140,6 +140,10 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
         size_bytes = capacity_bytes if size_bytes is None else min(size_bytes, capacity_bytes)
         GrainExtent.__init__(self, raw, size_bytes, header.grain_bytes, below)
         self.tables = GrainTables(raw, self.header, writable=False)
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """Remember no grain yet."""
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._ahead: dict[int, tuple[Future[list[bytes | VmdkError]], int]] = {}
 
@@ -198,11 +202,7 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
             yield batch
 
     def _take_ahead(self, grains: Sequence[Grain], view: memoryview) -> None:
-        """Put what was inflated ahead into its place; what nobody came for is forgotten."""
-        wanted = {grain.number for grain in grains}
-        for number in [number for number in self._ahead if number not in wanted]:
-            if not wanted or number < max(wanted):
-                del self._ahead[number]
+        """Put what was inflated ahead into its place."""
         for grain in grains:
             found = self._ahead.get(grain.number)
             if found is not None:
@@ -215,22 +215,26 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
     def _go_ahead(self, first: int, count: int) -> None:
         """Begin to inflate grains that are likely to be read next."""
         self._ahead = {number: job for number, job in self._ahead.items() if number >= first}
-        reach = min(AHEAD_REACH_GRAINS, self.header.grain_count - first)
+        with contextlib.suppress(IpvaError):  # of a place that nobody asked for yet
+            for batch in self._batches(self._next_grains(first, count - len(self._ahead))):
+                span, start = self._span(batch), batch[0].place
+                for at in range(0, len(batch), TASK_GRAINS):
+                    part = batch[at : at + TASK_GRAINS]
+                    job = workers().submit(self._inflated_all, part, span, start)
+                    self._ahead.update({one.number: (job, index) for index, one in enumerate(part)})
+
+    def _next_grains(self, first: int, count: int) -> list[Grain]:
+        """Some grains that follow and are not inflated yet."""
         grains: list[Grain] = []
+        reach = min(AHEAD_REACH_GRAINS, self.header.grain_count - first)
         number = first
-        with contextlib.suppress(VmdkError):  # of a table that nobody asked for yet
-            for length, place in self._lookup(first, max(reach, 0)):
-                if place >= 0 and number not in self._ahead:
-                    grains.append(Grain(number, place, 0, 0, 0))
-                number += length
-                if len(grains) + len(self._ahead) >= count:
-                    break
-        for batch in self._batches(grains):
-            span, start = self._span(batch), batch[0].place
-            for at in range(0, len(batch), TASK_GRAINS):
-                part = batch[at : at + TASK_GRAINS]
-                job = workers().submit(self._inflated_all, part, span, start)
-                self._ahead.update({one.number: (job, index) for index, one in enumerate(part)})
+        for length, place in self._lookup(first, max(reach, 0)):
+            if len(grains) >= count:
+                break
+            if place >= 0 and number not in self._ahead:
+                grains.append(Grain(number, place, 0, 0, 0))
+            number += length
+        return grains
 
     def _inflated_all(
         self, grains: Sequence[Grain], span: memoryview, first: int

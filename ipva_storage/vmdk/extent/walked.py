@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +50,7 @@ class WalkedExtent(StreamExtent):
         capacity_bytes = header.capacity_bytes
         size_bytes = capacity_bytes if size_bytes is None else min(size_bytes, capacity_bytes)
         GrainExtent.__init__(self, raw, size_bytes, header.grain_bytes, None)
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._start_empty()
         self._grains, self._sectors = array("Q"), array("I")
         self._unknown: list[tuple[int, int]] = []  # grains, first and behind the last
         self._walk()
