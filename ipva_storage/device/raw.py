@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device.base import Device, Extent, byte_view, merge_extents
+from ipva_storage.device.direct import DirectWriter
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 _PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
 _PIECE_BYTES: Final = 1 << 20
 
-WRITE_BEHIND_BYTES: Final = 32 << 20
-"""After so many bytes of a new file the host is asked to begin writing them to its medium, so that
-the flush at the end has little left to wait for. Confidence: chosen, by measuring.
-"""
-_SYNC_FILE_RANGE_WRITE: Final = 2
-"""Source: Linux, sync_file_range(2). Confidence: stated."""
 _ZEROS: Final = bytes(_PIECE_BYTES)
 
 
@@ -46,7 +41,7 @@ class RawDevice(Device):
         """
         self.name = os.fspath(path)
         self.is_writable = writable
-        self._behind_bytes: int | None = None  # written since the host was last asked to begin
+        self._direct: DirectWriter | None = None
         flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
         # A FIFO opened plainly would wait for its other end for ever.
         flags |= getattr(os, "O_NONBLOCK", 0)
@@ -78,7 +73,7 @@ class RawDevice(Device):
         except OSError as error:
             raise DeviceError(_reason(error), where=name) from error
         device = cls(path, writable=True)
-        device._behind_bytes = 0
+        device._direct = DirectWriter(device._file)
         return device
 
     @property
@@ -106,15 +101,10 @@ class RawDevice(Device):
         """Put `data` at `offset_bytes`."""
         view = byte_view(data)
         self._check_writable(offset_bytes, len(view))
-        done = 0
+        done = 0 if self._direct is None else self._direct.write(view, offset_bytes)
         while done < len(view):
             with self._told(offset_bytes + done):
                 done += _write_at(self._file, view[done:], offset_bytes + done)
-        if self._behind_bytes is not None:
-            self._behind_bytes += done
-            if self._behind_bytes >= WRITE_BEHIND_BYTES:
-                _begin_writing(self._file)
-                self._behind_bytes = 0
 
     def flush(self) -> None:
         """Wait until the host has the bytes on its medium."""
@@ -149,6 +139,8 @@ class RawDevice(Device):
 
     def close(self) -> None:
         """Close the file, which gives the lock back."""
+        if self._direct is not None:
+            self._direct.close()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -249,14 +241,6 @@ def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:
         ctypes.c_longlong(offset_bytes),
         ctypes.c_longlong(length_bytes),
     )
-
-
-def _begin_writing(file: int) -> None:
-    """Ask the host to write what is new, without waiting for it, where it knows how."""
-    sync_file_range = _linux("sync_file_range")
-    if sync_file_range is not None:
-        whole = ctypes.c_longlong(0)
-        sync_file_range(ctypes.c_int(file), whole, whole, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 @functools.cache

@@ -89,7 +89,7 @@ def _read_copy(device: BlockDevice, offset_bytes: int) -> Copy:
     length_bytes = min(layout.SECTOR_BYTES, max(0, device.size_bytes - offset_bytes))
     sector = read(device, offset_bytes, length_bytes) if length_bytes else b""
     sector = sector.ljust(layout.SECTOR_BYTES, b"\0")
-    if is_zero(sector, 0, len(sector)):
+    if is_zero(sector):
         return Copy(offset_bytes, None, None)
     superblock = parse_superblock(sector)
     if superblock is None:

@@ -112,7 +112,7 @@ def count_zero_entries(table: bytearray | bytes, fat_bits: int, entry_count: int
     for first in range(0, entry_count, LANES):
         count = min(LANES, entry_count - first)
         start, stop = first * fat_bits // 8, ((first + count) * fat_bits + 7) // 8
-        if is_zero(table, start, stop):
+        if is_zero(view[start:stop]):
             found += count
             continue
         digits = int.from_bytes(view[start:stop], "little") & ((1 << count * fat_bits) - 1)

@@ -132,5 +132,5 @@ def _adds_nothing(extent: SparseExtent, grain: int, sector: int, progress: Progr
     place = sector * SECTOR_BYTES
     data = read(extent.raw, place, min(length, extent.raw.size_bytes - place)).ljust(length, b"\0")
     if extent.below is None:
-        return is_zero(data, 0, length)
+        return is_zero(data)
     return data == extent.read_below(offset_bytes, length)

@@ -139,7 +139,7 @@ def lost_tail_bytes(device: BlockDevice, size_bytes: int, progress: Progress = s
         start = max(offset_bytes, size_bytes)
         data = read(device, start, end - start)
         progress(end, device.size_bytes)
-        if not is_zero(data, 0, len(data)):
+        if not is_zero(data):
             return device.size_bytes - start - (len(data) - len(data.lstrip(b"\0")))
     return 0
 

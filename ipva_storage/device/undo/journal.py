@@ -302,7 +302,7 @@ def _saved(device: BlockDevice, number: int, start: int, stop: int) -> Iterator[
 def _entries(number: int, offset_bytes: int, buffer: bytearray) -> Iterator[RangeEntry]:
     view = memoryview(buffer)
     at = 0
-    for start, stop in data_runs(buffer, BLOCK_BYTES):
+    for start, stop in data_runs(view, BLOCK_BYTES):
         if at < start:
             yield RangeEntry(number, offset_bytes + at, start - at, None)
         yield RangeEntry(number, offset_bytes + start, stop - start, view[start:stop])

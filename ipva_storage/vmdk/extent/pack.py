@@ -173,7 +173,7 @@ class StreamWriter(DiskExtent):
         grain_bytes = self.header.grain_bytes
         if self._partial is not None and self._partial[0] != grain:
             self._finish_partial()
-        if is_zero(data, at, at + count):
+        if is_zero(memoryview(data)[at : at + count]):
             return
         if count == grain_bytes:
             self._add(grain, memoryview(data)[at : at + count])

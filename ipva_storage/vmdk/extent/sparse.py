@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 UNCLEAN_SHUTDOWN_OFFSET_BYTES: Final = 72
 """The same as in `ipva_formats.vmdk`."""
 
-SAMPLE_BYTES: Final = 4096
-"""Bytes between two that are looked at before a whole grain is. Confidence: chosen."""
-
 
 class _Fresh(NamedTuple):
     """Grains to be made: a run of a write, and where it is to be in the extent."""
@@ -173,7 +170,7 @@ class SparseExtent(GrainExtent):
         at = start
         while at < stop:
             end = min(at + self.grain_bytes - (offset_bytes + at) % self.grain_bytes, stop)
-            if _is_zero(view[at:end]):
+            if is_zero(view[at:end]):
                 if first is not None:
                     yield _Fresh(first, at, has_below=False)
                     first = None
@@ -239,8 +236,3 @@ class SparseExtent(GrainExtent):
         around[start - first : stop - first] = view
         self._read_below(stop, around[stop - first :])
         return whole, first
-
-
-def _is_zero(view: memoryview) -> bool:
-    """Whether a view is all zero: mostly told by a few bytes, else by looking at all."""
-    return not any(view[::SAMPLE_BYTES]) and is_zero(bytes(view), 0, len(view))

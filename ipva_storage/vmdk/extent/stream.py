@@ -53,7 +53,7 @@ SPAN_BYTES: Final = 2 * MIB
 CACHE_GRAINS: Final = 16
 """Grains kept for small reads, 1 MiB as a rule. Confidence: chosen."""
 
-AHEAD_FACTOR: Final = 2
+AHEAD_FACTOR: Final = 4
 """How much of what follows a large read is inflated meanwhile, in reads. Confidence: chosen."""
 
 AHEAD_REACH_GRAINS: Final = 4096
@@ -268,7 +268,9 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
         first = min(grain.place for grain in batch)
         last = max(grain.place for grain in batch)
         end = min(last + record_bytes_max(self.grain_bytes), self.raw.size_bytes)
-        return memoryview(read(self.raw, first, end - first))
+        span = memoryview(bytearray(end - first))
+        self.raw.read_into(first, span)
+        return span
 
     def _inflate_all(
         self, grains: Sequence[Grain], span: memoryview, first: int, view: memoryview

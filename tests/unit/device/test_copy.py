@@ -116,7 +116,8 @@ def test_is_zero(length: int) -> None:
     """A single byte at the end is seen, whatever the length."""
     buffer = bytearray(length + 2)
     buffer[0] = buffer[-1] = 1
-    assert is_zero(buffer, 1, length + 1)
+    part = memoryview(buffer)[1 : length + 1]
+    assert is_zero(part)
     if length:
         buffer[length] = 1
-        assert not is_zero(buffer, 1, length + 1)
+        assert not is_zero(part)
