@@ -82,7 +82,7 @@ def disk_in(
         is_vmdk = vmdk.is_vmdk(raw)
         if not is_vmdk:
             refuse_foreign(raw)
-            _refuse_misnamed(raw.name)
+            _refuse_misnamed(raw)
             if not as_found:
                 _refuse_unfit(raw)
     except BaseException:
@@ -108,18 +108,29 @@ def refuse_foreign(raw: BlockDevice) -> None:
             )
 
 
-def _refuse_misnamed(name: str) -> None:
+def _refuse_misnamed(raw: BlockDevice) -> None:
     """Refuse as raw what is named .vmdk: a write would finish off a disk whose start is lost.
 
     Raises:
         VmdkError: it is so named.
     """
-    if name.lower().endswith(".vmdk") and not _is_flat_extent(name):
+    from ipva_storage import vmdk
+
+    if not raw.name.lower().endswith(".vmdk") or _is_flat_extent(raw.name):
+        return
+    if vmdk.is_beheaded(raw):
+        told = shlex.quote(printable(raw.name))
         raise VmdkError(
-            "it is named .vmdk and holds neither a sparse extent nor a descriptor",
-            where=name,
-            remedy="rename it to .img if it is a raw image; else its start is lost",
+            "its start is lost: there is a descriptor or a footer, and no header",
+            where=raw.name,
+            offset_bytes=0,
+            remedy=f"mend it with: ipva disk repair {told}",
         )
+    raise VmdkError(
+        "it is named .vmdk and holds neither a sparse extent nor a descriptor",
+        where=raw.name,
+        remedy="rename it to .img if it is a raw image; else its start is lost",
+    )
 
 
 def _refuse_unfit(raw: BlockDevice) -> None:

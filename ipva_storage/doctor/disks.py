@@ -10,7 +10,7 @@ from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.appliance import Role
 from ipva_storage.appliance.roles import CF_LABEL
 from ipva_storage.doctor import identity, places
-from ipva_storage.errors import IpvaError, NoDiskError
+from ipva_storage.errors import IpvaError, NoDiskError, VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.units import MIB, format_size
 
@@ -55,6 +55,8 @@ def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names
         repair = f"name the {role} disk's own file in {names.vmx}: {node}"
     else:
         repair = f"put back {where} from a backup, or name the right file in {names.vmx}: {node}"
+        if isinstance(error, VmdkError) and error.remedy is not None:
+            repair = f"{error.remedy}; or {repair}"
     return Finding("VM001", role.place, error.message, where, error.offset_bytes, repair)
 
 
@@ -64,7 +66,7 @@ def _image(appliance: Appliance, role: Role) -> Iterator[Finding]:
         contextlib.suppress(IpvaError),
         appliance.folder.open(appliance.disk_name(role)) as raw,
     ):
-        if vmdk.is_vmdk(raw):
+        if vmdk.is_vmdk(raw) or vmdk.is_beheaded(raw):
             yield from vmdk.check(raw, appliance.folder)
 
 

@@ -136,6 +136,20 @@ def test_check_refuses_what_is_no_image(ipva: Ipva, tmp_path: Path) -> None:
     assert ipva("disk", "check", image).status == 2
 
 
+@pytest.mark.parametrize("kind", ["monolithicSparse", "streamOptimized"])
+def test_check_of_a_lost_start_says_what_mends_it(ipva: Ipva, tmp_path: Path, kind: str) -> None:
+    """A zeroed header is a finding; what looks through it is refused; both name one command."""
+    disk = make(tmp_path / "disk.vmdk", kind)
+    with disk.open("r+b") as file:
+        file.write(bytes(512))
+    result = ipva("disk", "check", disk, "--json")
+    assert (result.status, result.document["errors"]) == (1, 1)
+    assert result.document["findings"][0]["repair"] == f"ipva disk repair {disk}"
+    result = ipva("disk", "info", disk, "--json")
+    assert result.status == 2
+    assert result.document["error"]["remedy"].endswith(f": ipva disk repair {disk}")
+
+
 @pytest.mark.parametrize("kind", ["raw", *vmdk.SUBFORMATS])
 def test_map_covers_the_disk(ipva: Ipva, tmp_path: Path, kind: str) -> None:
     """Runs follow each other from the first byte to the last, and the islands are data."""

@@ -434,3 +434,14 @@ def test_no_command_prints_raw_what_a_vmx_says(ipva: Ipva, vm: Path, value: byte
                 if options:  # half a surrogate pair is no text
                     json.dumps(result.document, ensure_ascii=False).encode()
         path.write_bytes(whole)
+
+
+def test_a_lost_start_is_mended_by_repair(ipva: Ipva, vm: Path) -> None:
+    """Of a disk whose header is gone the doctor says what mends it, and not only to restore it."""
+    with (vm / CARD).open("r+b") as file:
+        file.write(bytes(512))
+    repairs = [found["repair"] for found in look(ipva, vm)]
+    assert f"ipva disk repair {vm}#cf" in repairs
+    assert all("ipva disk repair" in each for each in repairs)
+    assert ipva("disk", "repair", f"{vm}#cf").status == 0
+    assert look(ipva, vm, status=0) == []
