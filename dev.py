@@ -4,7 +4,7 @@
     python3 dev.py demo     make an appliance in ./demo and boot it
     python3 dev.py test     run the tests (further arguments go to pytest)
     python3 dev.py check    lint, types, imports contract
-    python3 dev.py bench    throughput of the flash directory (further arguments go to pytest)
+    python3 dev.py bench    benchmarks: flash directory, VMDK, undo (further arguments go to pytest)
 
 Each sets up what it needs in ./.venv first, once, and again only when pyproject.toml changes.
 """
@@ -73,7 +73,7 @@ def check() -> None:
 
 
 def bench(arguments: list[str]) -> None:
-    """Measure the flash directory."""
+    """Run the benchmarks."""
     set_up("dev")
     columns = "--benchmark-columns=min,median,rounds"
     run(PYTHON, "-m", "pytest", "bench", columns, *arguments)
