@@ -9,7 +9,13 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES
-from ipva_storage.vmdk.extent.header import SparseHeader, header_problems, parse_header
+from ipva_storage.vmdk.extent.header import (
+    NEWLINES,
+    SEND_AGAIN,
+    SparseHeader,
+    header_problems,
+    parse_header,
+)
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES
 
 if TYPE_CHECKING:
@@ -41,9 +47,8 @@ def check_sparse(
     problems = list(header_problems(header, raw.size_bytes))
     for offset_bytes, problem in problems:
         yield Finding("VMDK001", "header", problem, offset_bytes=offset_bytes)
-    if header.flags & 1 and header.newlines != b"\n \r\n":
-        message = f"the bytes that guard line ends are {header.newlines.hex(' ')}"
-        yield Finding("VMDK002", "header", message, offset_bytes=73)
+    if header.flags & 1 and header.newlines != NEWLINES:
+        yield _newlines(header)
     if header.unclean_shutdown:
         yield Finding("VMDK014", "header", "it was not closed after writing", offset_bytes=72)
     if problems:
@@ -58,6 +63,14 @@ def check_sparse(
         from ipva_storage.vmdk.checking.tables import check_tables
 
         yield from check_tables(raw, header)
+
+
+def _newlines(header: SparseHeader) -> Finding:
+    message = f"the bytes that guard line ends are {header.newlines.hex(' ')}"
+    if not header.was_sent_as_text:
+        return Finding("VMDK002", "header", message, offset_bytes=73)
+    message += ": the file was sent as text"
+    return Finding("VMDK002", "header", message, offset_bytes=73, repair=SEND_AGAIN)
 
 
 def header_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[int, str]]:

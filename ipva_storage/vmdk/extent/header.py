@@ -33,6 +33,25 @@ GTES_PER_GT_MAX: Final = 512
 CAPACITY_MAX_BYTES: Final = 64 * TIB
 """The largest disk. Source: VMware's maximum is 62 TB. Confidence: stated, rounded up."""
 
+NEWLINES: Final = b"\n \r\n"
+"""The same as in `ipva_formats.vmdk`: bytes that a transfer as text changes."""
+
+SENT_AS_TEXT: Final = (
+    b"\r\n \r",
+    b"\n \n\0",
+    b"\n \n\1",
+    b"\r \r\r",
+    b"\n \n\n",
+    b"\n \r\0",
+    b"\n \r\1",
+)
+"""What `NEWLINES` becomes where LF is made CRLF, CRLF LF, LF CR, CR LF, or CRLF CR; where the bytes
+get fewer, the next field moves up. Source: follows from the bytes. Confidence: chosen.
+"""
+
+SEND_AGAIN: Final = "send the file again, in binary mode; nothing else mends it"
+"""What is left when bytes all over a file were changed."""
+
 DIRECTORY_MAX_ENTRIES: Final = 2 * MIB
 """The longest grain directory read, 8 MiB of memory: what 64 TiB in grains of 64 KiB need.
 
@@ -118,6 +137,11 @@ class SparseHeader:
         return bool(self.flags & 1 << 17)
 
     @property
+    def was_sent_as_text(self) -> bool:
+        """Whether the file was transferred as text, which changed bytes all over it."""
+        return bool(self.flags & 1) and self.newlines in SENT_AS_TEXT
+
+    @property
     def is_gd_at_end(self) -> bool:
         """Whether the grain directory is said by the footer."""
         return self.gd_offset_sectors == GD_AT_END
@@ -185,11 +209,13 @@ def header_problems(header: SparseHeader, file_size_bytes: int) -> Iterator[tupl
 
 
 def check_usable(header: SparseHeader, raw: BlockDevice) -> None:
-    """Refuse a header that cannot be used.
+    """Refuse a header that cannot be used, and one of a file whose data is wrong throughout.
 
     Raises:
         VmdkError: with the first of `header_problems`.
     """
+    if header.was_sent_as_text:
+        raise sent_as_text(raw.name)
     for offset_bytes, problem in header_problems(header, raw.size_bytes):
         raise VmdkError(
             f"its header is damaged or foreign: {problem}",
@@ -197,3 +223,13 @@ def check_usable(header: SparseHeader, raw: BlockDevice) -> None:
             offset_bytes=offset_bytes,
             remedy="restore it from a backup",
         )
+
+
+def sent_as_text(where: str) -> VmdkError:
+    """The error for a file that was transferred as text."""
+    return VmdkError(
+        "it was sent as text, which changed bytes all over it, in its data too",
+        where=where,
+        offset_bytes=73,
+        remedy=SEND_AGAIN,
+    )

@@ -26,6 +26,7 @@ from ipva_storage.vmdk.creation import (
 )
 from ipva_storage.vmdk.extent.header import (
     GD_AT_END,
+    NEWLINES,
     SPARSE_MAGIC,
     SparseHeader,
     header_problems,
@@ -51,8 +52,6 @@ GRAIN_MAX_BYTES: Final = MIB
 
 WALK_RECORDS: Final = 32
 """Parts of a stream that are looked at to judge a header. Confidence: chosen."""
-
-NEWLINES: Final = b"\n \r\n"
 
 
 def best_header(

@@ -21,11 +21,13 @@ from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import (
     DESCRIPTOR_MAX_BYTES,
+    NEWLINES,
     SPARSE_MAGIC,
     SparseHeader,
     build_header,
     parse_header,
     read_header,
+    sent_as_text,
 )
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES
 from ipva_storage.vmdk.repairing import text as texts
@@ -237,6 +239,8 @@ def _mend_extent(
         return
     codes = {one.code for one in before}
     header = read_header(raw) if there[:4] == SPARSE_MAGIC else None
+    if header is not None and header.was_sent_as_text:
+        raise sent_as_text(raw.name)
     text = _text_of(raw, header) if is_embedded else None
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
@@ -257,7 +261,7 @@ def _mend_extent(
     has_parent = text is not None and chain.has_parent(text)
     mended = _mend_inside(draft, name, header, has_parent=has_parent)
     lost += mended.lost
-    header = replace(mended.header, newlines=b"\n \r\n", unclean_shutdown=0)
+    header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
     if is_embedded:
         _mend_embedded(draft, name, header, keeps_size=keeps_size)
     data = build_header(header)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ipva_storage import vmdk
-from ipva_storage.device import MemoryDevice, read
+from ipva_storage.device import Folder, MemoryDevice, read
 from ipva_storage.errors import VmdkError
 from ipva_storage.findings import CATALOGUE
+from ipva_storage.units import MIB
 from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import read_header
 
@@ -98,10 +99,32 @@ def test_too_many_tables(table_count: int) -> None:
 
 
 def test_line_ends_changed() -> None:
-    """VMDK002: a text transfer shows in the guard bytes."""
+    """VMDK002: the guard bytes are wrong."""
     raw = image()
-    raw.write(73, b"\n \n\n")
-    assert only(raw, "VMDK002").offset_bytes == 73
+    raw.write(73, b"\n \n\r")
+    found = only(raw, "VMDK002")
+    assert (found.offset_bytes, found.repair) == (73, "ipva disk repair DISK")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"\n", b"\r\n"), (b"\r\n", b"\n"), (b"\n", b"\r"), (b"\r", b"\n"), (b"\r\n", b"\r")],
+)
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "streamOptimized"])
+def test_sent_as_text(tmp_path: Path, subformat: str, old: bytes, new: bytes) -> None:
+    """VMDK002: what a transfer as text does to a file shows; it is neither read nor mended."""
+    folder = Folder(tmp_path)
+    vmdk.create(folder, "disk.vmdk", MIB, subformat=subformat, fill=lambda disk: disk.write(0, old))
+    path = tmp_path / "disk.vmdk"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with folder.open("disk.vmdk") as raw:
+        (found,) = (each for each in vmdk.check(raw, folder) if each.code == "VMDK002")
+    assert "sent as text" in found.message
+    assert found.repair is not None
+    assert "in binary mode" in found.repair
+    for job in (vmdk.repair, vmdk.open_remains):
+        with pytest.raises(VmdkError, match="sent as text"):
+            job(folder, "disk.vmdk")
 
 
 def test_descriptor_lost() -> None:
