@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ipva_storage.vmdk.extent.header import SparseHeader
     from ipva_storage.vmdk.extent.tables import GrainTables
 
-EXACT_RUNS_MAX: Final = 1 << 17
-"""Runs of grains told exactly. Confidence: chosen."""
+EXACT_RUNS_MAX: Final = 1 << 18
+"""Runs of grains told exactly, in two seconds. Confidence: chosen, by measuring."""
 
 COARSE_PARTS: Final = 1 << 16
 """Into how many parts the disk is cut after that. Confidence: chosen."""
