@@ -15,6 +15,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.extent.base import NOWHERE, entry_runs
 from ipva_storage.vmdk.extent.delta import REMEDY, TABLE_ENTRIES, DeltaExtent
+from ipva_storage.vmdk.extent.header import refuse_first
 from ipva_storage.vmdk.extent.tables import entries_of
 
 if TYPE_CHECKING:
@@ -147,13 +148,7 @@ class CowdExtent(DeltaExtent):
             VmdkError: its header is damaged, or its directory is outside the file.
         """
         self.header = header = read_cowd_header(raw)
-        for offset_bytes, problem in cowd_problems(header):
-            raise VmdkError(
-                f"its header is damaged or foreign: {problem}",
-                where=raw.name,
-                offset_bytes=offset_bytes,
-                remedy=REMEDY,
-            )
+        refuse_first(cowd_problems(header), raw.name, REMEDY)
         super().__init__(raw, header.capacity_bytes, header.grain_bytes, size_bytes, below)
         if not header.gd_offset_sectors or header.directory_end_bytes > raw.size_bytes:
             raise self.damaged("its grain directory is outside the file", 20)

@@ -10,7 +10,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES, TIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ipva_storage.device import BlockDevice
 
@@ -216,12 +216,26 @@ def check_usable(header: SparseHeader, raw: BlockDevice) -> None:
     """
     if header.was_sent_as_text:
         raise sent_as_text(raw.name)
-    for offset_bytes, problem in header_problems(header, raw.size_bytes):
+    refuse_first(header_problems(header, raw.size_bytes), raw.name, "restore it from a backup")
+
+
+def refuse_first(problems: Iterable[tuple[int, str]], where: str, remedy: str) -> None:
+    """Refuse a header for the first of its problems, where it has one.
+
+    Args:
+        problems: where each is in the file, and a sentence.
+        where: what messages call the file.
+        remedy: what to do about it.
+
+    Raises:
+        VmdkError: there is one.
+    """
+    for offset_bytes, problem in problems:
         raise VmdkError(
             f"its header is damaged or foreign: {problem}",
-            where=raw.name,
+            where=where,
             offset_bytes=offset_bytes,
-            remedy="restore it from a backup",
+            remedy=remedy,
         )
 
 

@@ -14,7 +14,7 @@ from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.base import NOWHERE, ZEROED
 from ipva_storage.vmdk.extent.delta import REMEDY, TABLE_ENTRIES, DeltaExtent
-from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, refuse_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -205,13 +205,7 @@ class SeSparseExtent(DeltaExtent):
             VmdkError: its header is damaged, or its directory is outside the file.
         """
         self.header = header = read_sesparse_header(raw)
-        for offset_bytes, problem in sesparse_problems(header):
-            raise VmdkError(
-                f"its header is damaged or foreign: {problem}",
-                where=raw.name,
-                offset_bytes=offset_bytes,
-                remedy=REMEDY,
-            )
+        refuse_first(sesparse_problems(header), raw.name, REMEDY)
         super().__init__(raw, header.capacity_bytes, header.grain_bytes, size_bytes, below)
         self._directory_bytes = header.directory.offset_sectors * SECTOR_BYTES
         end_bytes = self._directory_bytes + header.table_count * 8
