@@ -1,4 +1,4 @@
-"""`ipva fs`: files on the FAT volumes of disks."""
+"""`ipva fs ls, tree, cat, get, put, rm, mkdir`: the files and folders of FAT volumes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipva_storage.cli import guard, interrupts, output, targets, transfer
+from ipva_storage.cli import interrupts, output, targets, transfer
 from ipva_storage.errors import UsageError
-from ipva_storage.units import format_size
 
 if TYPE_CHECKING:
     from ipva_storage.fat import FatEntry
 
 
-@click.group("fs", short_help="files on FAT disks")
-def command() -> None:
-    """Work with files on FAT12/16/32 disks, partitioned or not.
-
-    A path in a disk is written DISK:/folder/file.txt, where DISK is an image file or one of a
-    VM's disks, VM#boot or VM#cf. Names match whatever their case.
-    """
-
-
-@command.command("ls")
+@click.command("ls")
 @click.argument("path", metavar="DISK:/PATH")
 @output.json_option
 def list_folder(path: str, as_json: bool) -> None:
@@ -55,7 +45,7 @@ def list_folder(path: str, as_json: bool) -> None:
     )
 
 
-@command.command()
+@click.command()
 @click.argument("path", metavar="DISK:/PATH")
 @output.json_option
 def tree(path: str, as_json: bool) -> None:
@@ -75,7 +65,7 @@ def tree(path: str, as_json: bool) -> None:
         output.say(name + ("/" if entry.is_dir else ""))
 
 
-@command.command()
+@click.command()
 @click.argument("path", metavar="DISK:/PATH")
 def cat(path: str) -> None:
     """Write a file to standard output.
@@ -90,7 +80,7 @@ def cat(path: str) -> None:
             sys.stdout.buffer.write(chunk)
 
 
-@command.command()
+@click.command()
 @click.argument("path", metavar="DISK:/PATH")
 @click.argument("out", metavar="OUT")
 @output.force_option
@@ -109,7 +99,7 @@ def get(path: str, out: str, force: bool, as_json: bool) -> None:
     _report(count, "copied out", as_json=as_json)
 
 
-@command.command()
+@click.command()
 @click.argument("sources", metavar="IN...", nargs=-1, required=True)
 @click.argument("path", metavar="DISK:/PATH")
 @output.force_option
@@ -143,7 +133,7 @@ def put(sources: tuple[str, ...], path: str, force: bool, dry_run: bool, as_json
     _report(copied.file_count, "would be copied in" if dry_run else "copied in", as_json=as_json)
 
 
-@command.command()
+@click.command()
 @click.argument("paths", metavar="DISK:/PATH...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Remove folders with all in them.")
 @output.dry_run_option
@@ -174,7 +164,7 @@ def rm(paths: tuple[str, ...], recursive: bool, dry_run: bool, as_json: bool) ->
         )
 
 
-@command.command()
+@click.command()
 @click.argument("path", metavar="DISK:/PATH")
 @click.option("-p", "--parents", is_flag=True, help="Make what is missing above it, too.")
 @output.dry_run_option
@@ -197,63 +187,6 @@ def mkdir(path: str, parents: bool, dry_run: bool, as_json: bool) -> None:
         output.document({"path": inner})
     else:
         output.say(f"{'would make' if dry_run else 'made'} {inner}")
-
-
-@command.command()
-@click.argument("disk")
-@output.json_option
-@click.pass_context
-def check(context: click.Context, disk: str, as_json: bool) -> None:
-    """Check the FAT volumes of DISK. Nothing is written.
-
-    \b
-    Example:
-      ipva fs check demo#cf
-    """
-    from ipva_storage import fat
-
-    with targets.open_disk(disk) as device:
-        findings = list(fat.check_disk(device))
-        if not findings:
-            fat.open_first(device)  # refuses a disk without any FAT volume
-    output.report_findings(context, findings, disk, as_json=as_json)
-
-
-@command.command("format")
-@click.argument("disk")
-@click.option(
-    "--fat", "fat_bits", type=click.Choice(["12", "16", "32"]), help="Kind; by size if not given."
-)
-@click.option("--label", help="Volume label, up to 11 characters.")
-@output.force_option
-@output.dry_run_option
-@output.json_option
-def format_volume(
-    disk: str, fat_bits: str | None, label: str | None, force: bool, dry_run: bool, as_json: bool
-) -> None:
-    """Make an empty FAT volume over the whole of DISK.
-
-    Refused while it holds anything, unless --force.
-
-    \b
-    Example:
-      ipva fs format demo#cf --label CF0 --force
-    """
-    from ipva_storage import fat
-
-    with targets.open_disk(disk, writable=True, dry_run=dry_run) as device:
-        if not force:
-            guard.refuse_content(device, disk, purpose="volumes")
-        fat.format(device, fat_bits=int(fat_bits) if fat_bits else None, label=label)
-        volume = fat.open(device)
-        facts = {"fat": volume.fat_bits, "size": volume.size_bytes, "free": volume.free_bytes}
-    if as_json:
-        output.document(facts)
-    else:
-        free = format_size(facts["free"])
-        output.say(
-            f"{'would format' if dry_run else 'formatted'} as FAT{facts['fat']}, {free} free"
-        )
 
 
 def _facts(entry: FatEntry) -> dict[str, Any]:
