@@ -83,6 +83,8 @@ def by_libvmdk(image: Path) -> bytes:
         handle.open(str(image.with_name(name)))
         handle.open_extent_data_files()
         if handles:
+            cid = handles[-1].get_parent_content_identifier()
+            assert cid == handle.get_content_identifier()
             handles[-1].set_parent(handle)
         handles.append(handle)
         name = handle.get_parent_filename()
@@ -288,11 +290,13 @@ def chain_of_three(folder: Folder, subformat: str) -> bytes:
 
 @pytest.mark.parametrize("subformat", vmdk.SUBFORMATS)
 def test_snapshots(tmp_path: Path, chain_reader: Reader, subformat: str) -> None:
-    """A chain of children shows what we see, over a disk of any kind."""
-    expected = chain_of_three(Folder(tmp_path), subformat)
+    """A chain of children shows what we see, over a disk of any kind, and so does an empty one."""
+    folder = Folder(tmp_path)
+    expected = chain_of_three(folder, subformat)
     assert chain_reader(tmp_path / "x.vmdk") == expected
-    base = content(SIZE_BYTES)
-    assert chain_reader(tmp_path / "base.vmdk") == base
+    assert chain_reader(tmp_path / "base.vmdk") == content(SIZE_BYTES)
+    vmdk.snapshot(folder, "x.vmdk", "empty.vmdk")
+    assert chain_reader(tmp_path / "empty.vmdk") == expected
 
 
 def test_7zip_reads_no_children(tmp_path: Path, peer: Peer) -> None:
@@ -351,6 +355,11 @@ def test_resize_by_files(
     assert any_reader(tmp_path / "x.vmdk") == data[: 12 * MIB]
 
 
+def length_of(folder: Path) -> int:
+    """How long all files in a folder are."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 @pytest.mark.parametrize("subformat", vmdk.REWRITABLE)
 def test_compact(tmp_path: Path, any_reader: Reader, subformat: str) -> None:
     """A disk that was made smaller in place reads as before."""
@@ -359,7 +368,11 @@ def test_compact(tmp_path: Path, any_reader: Reader, subformat: str) -> None:
     noise = random.Random(1).randbytes(4 * MIB)
     change(folder, "x.vmdk", (10 * MIB, noise))
     expected = change(folder, "x.vmdk", (10 * MIB, bytes(3 * MIB)))
-    assert vmdk.compact(folder, "x.vmdk").freed_bytes > 2 * MIB
+    before_bytes = length_of(tmp_path)
+    freed_bytes = vmdk.compact(folder, "x.vmdk").freed_bytes
+    assert freed_bytes > 2 * MIB
+    if "Sparse" in subformat:
+        assert before_bytes - length_of(tmp_path) == freed_bytes
     assert any_reader(tmp_path / "x.vmdk") == expected
 
 

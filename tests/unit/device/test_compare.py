@@ -171,6 +171,24 @@ def test_a_hole_in_what_is_shorter() -> None:
     assert list(differences(long, short)) == [(4096, 512), (5120, 11 * KIB)]
 
 
+def test_runs_within_a_run_of_the_other() -> None:
+    """A long run of one is compared to its end, though runs of the other end before that."""
+    one = MemoryDevice(b"x" * 16 * KIB)
+    other = HoleyDevice(b"x" * 16 * KIB, [(0, 4096), (5120, 8192), (9216, 12 * KIB)])
+    other.data[10 * KIB] = other.data[-1] = 1
+    expected_ranges = [(10 * KIB, 512), (16 * KIB - 512, 512)]
+    assert list(differences(one, other)) == expected_ranges
+    assert list(differences(other, one)) == expected_ranges
+
+
+def test_what_was_read_before_does_not_count() -> None:
+    """The end of the last chunk is compared alone, without what the chunk before left there."""
+    before = END - CHUNK_BYTES  # where the chunk before has what the last one has no more
+    one, other = MemoryDevice(CONTENT), changed(CONTENT, before, END - 1500)
+    assert list(differences(one, other)) == expected(one.data, other.data)
+    assert len(expected(one.data, other.data)) == 2
+
+
 def test_runs_that_start_within_a_sector() -> None:
     """Whole sectors are told even where a host keeps holes by the byte."""
     one = HoleyDevice(bytes(700) + b"x" * 100 + bytes(3296), [(0, 700), (800, 4096)])
