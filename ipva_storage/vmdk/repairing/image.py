@@ -200,6 +200,8 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
     """A disk whose descriptor is a file of its own."""
     old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
     try:
+        if not is_descriptor(old):
+            raise VmdkError("its signature is lost", where=name)
         text = Descriptor.parse(old)
         lines = access.extent_lines(text, name)
     except VmdkError:

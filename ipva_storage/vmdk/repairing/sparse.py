@@ -3,8 +3,8 @@
 Rules, in order; an entry that none of them decides stays as it is, in both copies:
 
 1. Of two entries that differ, one that can be a grain (or none) wins over one that cannot.
-2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but no grain that only
-   the redundant table names is forgotten for that; such entries stay.
+2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but a grain that only
+   the redundant table names is not forgotten; it is taken unless something else names it, too.
 3. A grain that nothing else names wins over none; where something else names it, none wins. Of two
    grains the one wins that nothing else names, when something else names the other.
 
@@ -165,7 +165,7 @@ class _Mending:
         is_free = [self._is_free(tables, used) for tables in (first, last)]
         if self._header.unclean_shutdown:
             settled = np.where(differs & (first > 1), np.where(last > 1, last, first), settled)
-            return np.where(differs & (first <= 1) & ~is_free[1], first, settled)
+            return np.where(differs & (first <= 1), np.where(is_free[1], last, first), settled)
         takes_first = is_free[0] & ((last <= 1) | ~is_free[1]) | (first <= 1) & ~is_free[1]
         takes_last = is_free[1] & ((first <= 1) | ~is_free[0]) | (last <= 1) & ~is_free[0]
         settled = np.where(differs & takes_first, first, settled)
