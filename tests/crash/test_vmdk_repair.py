@@ -217,6 +217,7 @@ STREAM: dict[str, Change] = {
     "marker": part(Kind.GRAIN, 2)(noise_in(12)),
     "marker-and-data": part(Kind.GRAIN, 2)(noise_in(600)),
     "data": part(Kind.GRAIN, 3, more=100)(noise_in(300)),
+    "renamed": part(Kind.GRAIN, 2)(lambda at: put(at, 72, 8)),
     "zeros": part(Kind.GRAIN, 2)(lambda at: zeros(at, 1024)),
     "table": part(Kind.TABLE, 1, more=SECTOR)(noise_in(16)),
     "table-marker": part(Kind.TABLE, 1)(noise_in(SECTOR)),
@@ -281,7 +282,31 @@ DESCRIBED: dict[str, tuple[str, Callable[[Files], Files]]] = {
 }
 """Disks whose descriptor is a file of its own: the kind, and the damage."""
 
+
+def long_text(before: int, after: int) -> Change:
+    """More lines in an embedded descriptor: behind its first line, and at its end."""
+
+    def change(content: bytearray) -> None:
+        at = Layout.of(bytes(content))
+        old = bytes(content[at.text : at.text + at.text_bytes]).rstrip(b"\0")
+        first, _, rest = old.partition(b"\n")
+        new = first + b"\n#" + b"-" * before + b"\n" + rest + b"#" + b"-" * after + b"\n"
+        content[at.text : at.text + at.text_bytes] = new.ljust(at.text_bytes, b"\0")
+
+    return change
+
+
 CHILD: dict[str, Change] = {
+    **{
+        f"long-{before}-{name}": both(long_text(before, 600), change)
+        for before in (100, 300, 400, 430)
+        for name, change in {
+            "no-cid": text(b"\nCID=", b"\nXXX="),
+            "no-kind": text(b"createType", b"createTypo"),
+            "no-extent": text(b"\nRW ", b"\nXX "),
+            "parent-changed": text(b"parentCID=", b"parentCID=12345678\n#"),
+        }.items()
+    },
     "no-cid": text(b"\nCID=", b"\nXXX="),
     "no-kind": text(b"createType", b"createTypo"),
     "no-extent": text(b"\nRW ", b"\nXX "),
@@ -337,6 +362,33 @@ def test_child(kind: str) -> None:
     files = damaged(parent_and_child("monolithicSparse"), CHILD[kind], "child.vmdk")
     job = RepairJob("repair", files, "child.vmdk", accept_parent=True, bystanders=("base.vmdk",))
     holds(job, limit=20)
+
+
+SPLIT_CHILD: dict[str, Change] = {
+    name: both(
+        lambda content: content.extend(b"#" + b"-" * 700 + b"\n"),
+        text(b"# Disk DescriptorFile\n", b"# Disk DescriptorFile\n#" + b"-" * 400 + b"\n"),
+        change,
+    )
+    for name, change in {
+        "no-cid": text(b"\nCID=", b"\nXXX="),
+        "no-kind": text(b"createType", b"createTypo"),
+        "parent-changed": text(b"parentCID=", b"parentCID=12345678\n#"),
+    }.items()
+}
+"""One whose descriptor is a file of its own, and longer than a sector."""
+
+
+@pytest.mark.parametrize("kind", SPLIT_CHILD)
+def test_split_child(kind: str) -> None:
+    """The descriptor of a child of several files says whose it is at any moment."""
+    holds(split_child_job(SPLIT_CHILD[kind]), limit=20)
+
+
+def split_child_job(change: Change) -> RepairJob:
+    """A child of several files with a damaged descriptor."""
+    files = damaged(parent_and_child("monolithicSparse", is_split=True), change, "child.vmdk")
+    return RepairJob("repair", files, "child.vmdk", accept_parent=True, bystanders=("base.vmdk",))
 
 
 @pytest.mark.parametrize(
