@@ -46,8 +46,9 @@ SMALL: Final = {
 
 def shrink_geometry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `create`, `resize` and `snapshot` make small things until the test ends."""
-    for name, values in SMALL.items():
-        module = import_module(name)  # before it is shrunk, or it would stay small for ever
+    # All of them before any is shrunk: one takes its numbers from another, and would keep them.
+    modules = [import_module(name) for name in SMALL]
+    for module, values in zip(modules, SMALL.values(), strict=True):
         for key, value in values.items():
             monkeypatch.setattr(module, key, value)
     for key, value in {"grain_sectors": 8, "gtes_per_gt": 4}.items():

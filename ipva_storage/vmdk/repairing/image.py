@@ -247,7 +247,13 @@ def _mend_extent(
         from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""
-        header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
+        header = best_header(
+            raw,
+            said_sectors,
+            kind,
+            has_descriptor=is_embedded,
+            is_disputed=is_embedded and "VMDK004" in codes,
+        )
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
         return
