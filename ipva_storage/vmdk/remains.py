@@ -110,7 +110,8 @@ def _part(folder: Folder, line: ExtentLine, where: str, files: contextlib.ExitSt
     name = line.file_name or ""
     if not access.has_file(line):
         return ZeroExtent(line, where)
-    if not folder.resolve(name).exists():
+    folder.resolve(name)  # which refuses one that leaves the folder
+    if not folder.has(name):
         return LostExtent(line, where, f"its extent “{shown(name)}” is not there")
     file = files.enter_context(folder.open(name))
     if line.kind in FLAT_KINDS:

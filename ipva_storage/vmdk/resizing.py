@@ -17,8 +17,8 @@ from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.creation import SPLIT_SECTORS, create, new_sparse_extent
-from ipva_storage.vmdk.describe import geometry, new_cid
+from ipva_storage.vmdk.creation import SPLIT_SECTORS, new_sparse_extent, new_stream
+from ipva_storage.vmdk.describe import ADAPTERS, geometry, new_cid
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
 from ipva_storage.vmdk.extent.sparse import SparseExtent
@@ -160,17 +160,12 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
 
 
 def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:
-    with access.open(folder.open(name), folder) as disk:
+    with folder.new_file(name, force=True) as raw, access.open(folder.open(name), folder) as disk:
+        adapter = disk.descriptor.ddb.get("adapterType", "ide")
+        new = new_stream(raw, name, size_bytes, adapter=adapter if adapter in ADAPTERS else "ide")
         kept = SliceDevice(disk, 0, min(disk.size_bytes, size_bytes))
-        create(
-            folder,
-            name,
-            size_bytes,
-            subformat="streamOptimized",
-            adapter=disk.descriptor.ddb.get("adapterType", "ide"),
-            force=True,
-            fill=lambda new: copy(kept, new, progress=progress),
-        )
+        copy(kept, new, progress=progress)
+        new.seal()
 
 
 def _in_place(folder: Folder, name: str, size_bytes: int) -> None:

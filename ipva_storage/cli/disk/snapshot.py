@@ -131,12 +131,6 @@ def commit(
     place = image_place(child, allow_outside=allow_outside)
     parent = _parent_name(place)
     lines = list(_vmx_lines(place.folder, place.name))
-    if remove and undo_file is not None:
-        raise UsageError(
-            "files that are removed cannot be brought back by an undo",
-            where=child,
-            remedy="leave --remove out; the child stays, empty",
-        )
     journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
     with undoing.undoable(journal) as undo:
         guarded = Place(undo.folder(place.folder), place.name)

@@ -55,7 +55,12 @@ WALK_RECORDS: Final = 32
 
 
 def best_header(
-    raw: BlockDevice, said_sectors: int | None, said_kind: str, *, has_descriptor: bool
+    raw: BlockDevice,
+    said_sectors: int | None,
+    said_kind: str,
+    *,
+    has_descriptor: bool,
+    is_disputed: bool = False,
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
@@ -64,13 +69,14 @@ def best_header(
         said_sectors: its capacity by the descriptor, or None.
         said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
+        is_disputed: the header says another capacity, and is not believed less for that.
     """
     is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
         if candidate.is_compressed is not is_stream:
             continue
-        points = _points(raw, candidate, said_sectors)
+        points = _points(raw, candidate, None if is_disputed else said_sectors)
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None

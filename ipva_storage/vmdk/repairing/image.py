@@ -202,6 +202,8 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
     """A disk whose descriptor is a file of its own."""
     old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
     try:
+        if not is_descriptor(old):
+            raise VmdkError("its signature is lost", where=name)
         text = Descriptor.parse(old)
         lines = access.extent_lines(text, name)
     except VmdkError:
@@ -249,7 +251,13 @@ def _mend_extent(
         from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""
-        header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
+        header = best_header(
+            raw,
+            said_sectors,
+            kind,
+            has_descriptor=is_embedded,
+            is_disputed=is_embedded and "VMDK004" in codes,
+        )
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
         return
@@ -262,11 +270,17 @@ def _mend_extent(
     mended = _mend_inside(draft, name, header, has_parent=has_parent)
     lost += mended.lost
     header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
+    length = FIELDS_BYTES if there[:4] == SPARSE_MAGIC and "VMDK001" not in codes else SECTOR_BYTES
     if is_embedded:
-        _mend_embedded(draft, name, header, keeps_size=keeps_size)
-    data = build_header(header)
-    is_whole = there[:4] == SPARSE_MAGIC and "VMDK001" not in codes
-    draft.write(draft.step(name), 0, data[:FIELDS_BYTES] if is_whole else data)
+        _mend_embedded(draft, name, header, length, keeps_size=keeps_size)
+    _put_header(draft, name, header, length)
+
+
+def _put_header(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """One sector at once; of a whole header just the fields."""
+    draft.write(draft.step(name), 0, build_header(header)[:length_bytes])
 
 
 def likely_sectors(
@@ -320,7 +334,9 @@ def _mend_inside(
     return mend_tables(draft, name, header, has_parent=has_parent)
 
 
-def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size: bool) -> None:
+def _mend_embedded(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int, *, keeps_size: bool
+) -> None:
     raw = draft.device(name)
     has_room = 0 < header.descriptor_end_sectors <= max(header.metadata_sectors, 0)
     if not header.descriptor_offset_sectors or not has_room:
@@ -328,14 +344,40 @@ def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size:
     wanted = texts.embedded_text(raw, header, draft.folder, name, keeps_size=keeps_size)
     if wanted is None:
         return
-    room = header.descriptor_sectors * SECTOR_BYTES
-    data = wanted.encode()
     with contextlib.suppress(VmdkError):
         if access.read_embedded(raw, header).text == wanted.text:
             return
-    if len(data) <= room:
-        at = header.descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, data.ljust(room, b"\0"))
+    _put_text(draft, name, header, wanted.encode(), length_bytes)
+
+
+def _put_text(
+    draft: Draft, name: str, header: SparseHeader, data: bytes, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """An embedded descriptor, where it has room: the old one or the new one counts at any time.
+
+    One sector is written at once. Of more, a copy behind the old text counts until all are there.
+    """
+    at, room = header.descriptor_offset_sectors, header.descriptor_sectors
+    new, old = data.ljust(room * SECTOR_BYTES, b"\0"), draft.device(name)
+    if len(data) > room * SECTOR_BYTES:
+        return
+    length = min(len(new), max(old.size_bytes - at * SECTOR_BYTES, 0))
+    there = read(old, at * SECTOR_BYTES, length) if length else b""
+    sectors = range(0, len(new), SECTOR_BYTES)
+    changed = [
+        start for start in sectors if not there.startswith(new[start:][:SECTOR_BYTES], start)
+    ]
+    count = -(-len(data) // SECTOR_BYTES)
+    used = max(count, -(-len(there.rstrip(b"\0")) // SECTOR_BYTES))
+    if len(changed) > 1 and used + count <= room:
+        draft.write(draft.step(name), (at + used) * SECTOR_BYTES, new[: count * SECTOR_BYTES])
+        copied = replace(
+            header, descriptor_offset_sectors=at + used, descriptor_sectors=room - used
+        )
+        _put_header(draft, name, copied, length_bytes)
+        draft.write(draft.step(name), at * SECTOR_BYTES, new[: used * SECTOR_BYTES])
+        _put_header(draft, name, header, length_bytes)
+    draft.write(draft.step(name), at * SECTOR_BYTES, new)
 
 
 def _accept_parent(draft: Draft, name: str) -> None:
@@ -354,7 +396,6 @@ def _accept_parent(draft: Draft, name: str) -> None:
         return
     wanted = text.with_value("parentCID", f"{parent.cid:08x}").encode()
     if read(device, 0, 4) == SPARSE_MAGIC:
-        at = read_header(device).descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, wanted)
+        _put_text(draft, name, read_header(device), wanted)
     else:
         draft.create(name, wanted)

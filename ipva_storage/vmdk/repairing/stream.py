@@ -53,9 +53,8 @@ def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
     if mending.is_front:
         mending.front_directories()
     for _ in range(PASSES_MAX):
-        mending.survey()
-        is_changed = mending.markers()
-        if not mending.tables() and not is_changed:
+        mending.survey_all()
+        if not mending.tables():
             break
     if not mending.is_front:
         mending.tail()
@@ -63,7 +62,7 @@ def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
 
 
 PASSES_MAX: Final = 4
-"""How often a file is gone through: a marker made anew shows what was hidden behind it."""
+"""How often a file is gone through. Confidence: chosen."""
 
 
 @dataclass
@@ -101,6 +100,17 @@ class _Mending:
         self._rewritten: set[int] = set()  # tables that said other than the grains do
 
     # -- what there is --------------------------------------------------------------------------
+
+    def survey_all(self) -> None:
+        """Go through the file until no marker is made anew, which shows what was hidden behind it.
+
+        A table that is written before that would lose the grain for a while.
+        """
+        for _ in range(PASSES_MAX):
+            self.survey()
+            if not self.markers():
+                return
+        self.survey()
 
     def survey(self) -> None:
         """Go through the file, and inflate every grain."""
@@ -206,7 +216,8 @@ class _Mending:
                 if placed is not None and self._recovered(record.sector, placed):
                     is_changed = True
                     continue
-            self._gaps.append((before + 1, after))
+            if before + 1 < after:
+                self._gaps.append((before + 1, after))
         return is_changed
 
     def _renamed(self, at_sector: dict[int, int]) -> bool:
@@ -324,16 +335,20 @@ class _Mending:
         """A table by the grains; of those that are lost what it says so far."""
         gtes = self.header.gtes_per_gt
         there = (self._table(sector) if sector else None) or array("I", bytes(4 * gtes))
-        grain_at = dict(self._found.order)
-        is_sure = not self._gaps
         for at in range(gtes):
             grain = index * gtes + at
             place = self._found.grains.get(grain) or self._found.bad.get(grain)
             if place:
                 there[at] = place
-            elif there[at] > 1 and (is_sure or there[at] in grain_at):
+            elif there[at] > 1 and not self._may_be(grain, there[at]):
                 there[at] = 0  # no such grain is in the file
         return bytes_of(there)
+
+    def _may_be(self, grain: int, sector: int) -> bool:
+        """Whether a grain that was not found may have been where its table says."""
+        if sector * SECTOR_BYTES < self._raw.size_bytes:
+            return _is_in([*self._found.damage, *self._found.zeros], sector)
+        return any(first <= grain < last for first, last in self._gaps)
 
     # -- directory, footer, end -------------------------------------------------------------------
 
@@ -360,13 +375,29 @@ class _Mending:
         footer = replace(header, gd_offset_sectors=at + 1)
         if not header.is_gd_at_end:
             self.header = footer
-        parts += (MARKER.pack(1, 0, MARKER_FOOTER), build_header(footer))
-        parts.append(MARKER.pack(0, 0, MARKER_END_OF_STREAM))
-        data = b"".join(parts)
-        step = self._draft.step(self._name)
-        start = self._tail_sector() * SECTOR_BYTES
-        self._draft.write(step, start, data)
-        self._draft.resize(step, start + len(data))
+        self._write_tail(self._tail_sector() * SECTOR_BYTES, b"".join(parts), footer)
+
+    def _write_tail(self, start: int, data: bytes, footer: SparseHeader) -> None:
+        """What a footer names is durable before it, and it before what was behind it goes.
+
+        An earlier footer goes first where its directory is overwritten with something else.
+        """
+        end = start + len(data)
+        draft, name = self._draft, self._name
+        for sector in self._footer_sectors():
+            at = sector * SECTOR_BYTES
+            if start <= at < end and sector != footer.gd_offset_sectors:
+                place = self._raw.size_bytes - FOOTER_OFFSET_BYTES
+                draft.write(draft.step(name), place, bytes(SECTOR_BYTES))
+        draft.write(draft.step(name), start, data)
+        ending = (
+            MARKER.pack(1, 0, MARKER_FOOTER),
+            build_header(footer),
+            MARKER.pack(0, 0, MARKER_END_OF_STREAM),
+        )
+        step = draft.step(name)
+        draft.write(step, end, b"".join(ending))
+        draft.resize(draft.step(name), end + len(b"".join(ending)))
 
     def _tail_sector(self) -> int:
         """The sector behind everything that stays."""
@@ -390,6 +421,11 @@ class _Mending:
             self._range(grain, grain + 1, "its compressed data is damaged")
             for grain in sorted(self._found.bad)
             if grain not in self._found.grains
+        ]
+        found += [
+            self._range(grain, grain + 1, "zeros were written over it")
+            for grain, sector in sorted(self._said.items())
+            if grain not in self._found.grains and _is_in(self._found.zeros, sector)
         ]
         gaps = [*self._gaps, *self._open_end()]
         for first, last in sorted(set(gaps)):
@@ -437,22 +473,26 @@ class _Mending:
         return Lost(start, stop - start, reason)
 
 
+def _is_in(records: list[Record], sector: int) -> bool:
+    """Whether a sector is in one of some parts of a file."""
+    return any(each.sector <= sector < each.sector + each.sector_count for each in records)
+
+
 def _share(one: array[int], other: array[int]) -> float:
     """How many entries of two directories are the same."""
     return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
 
 
 def _joined(ranges: list[Lost]) -> list[Lost]:
-    """Ranges in order, those that touch and have one reason as one."""
+    """Ranges in order and apart from each other; those that touch and have one reason as one."""
     joined: list[Lost] = []
+    end = 0
     for one in sorted(ranges, key=lambda one: one.offset_bytes):
-        last = joined[-1] if joined else None
-        if (
-            last
-            and last.reason == one.reason
-            and (last.offset_bytes + last.length_bytes == one.offset_bytes)
-        ):
-            joined[-1] = replace(last, length_bytes=last.length_bytes + one.length_bytes)
-        else:
-            joined.append(one)
+        start, stop = max(one.offset_bytes, end), one.offset_bytes + one.length_bytes
+        if start >= stop:
+            continue
+        if joined and start == end and joined[-1].reason == one.reason:
+            start = joined.pop().offset_bytes
+        joined.append(Lost(start, stop - start, one.reason))
+        end = stop
     return joined
