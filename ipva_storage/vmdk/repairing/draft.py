@@ -38,6 +38,8 @@ class Step:
 
     name: str
     writes: list[Write] = field(default_factory=list)
+    content: bytes | None = None
+    """What the whole file is before the writes, where it is made anew."""
 
 
 class Draft:
@@ -97,12 +99,17 @@ class Draft:
         self._raws.setdefault(name, None)
         place = str(self._folder.path / name)
         self._overlays[name] = OverlayDevice(MemoryDevice(content, name=place))
-        self.steps.append(Step(name, [Write(0, content)]))
+        self.steps.append(Step(name, content=content))
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
-        return not any(step.writes for step in self.steps)
+        return not self.change_count
+
+    @property
+    def change_count(self) -> int:
+        """Writes and files made anew so far."""
+        return sum(len(step.writes) + (step.content is not None) for step in self.steps)
 
     def commit(self) -> None:
         """Change the files.
@@ -113,10 +120,11 @@ class Draft:
         writers: dict[str, FileDevice] = {}
         try:
             for step in self.steps:
+                if step.content is not None:
+                    if step.name in writers:
+                        writers.pop(step.name).close()
+                    self._folder.replace(step.name, step.content)
                 if not step.writes:
-                    continue
-                if self._raws.get(step.name) is None:
-                    self._folder.replace(step.name, step.writes[0].data or b"")
                     continue
                 if step.name not in writers:
                     writers[step.name] = self._folder.open(step.name, writable=True)
