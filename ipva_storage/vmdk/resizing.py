@@ -18,7 +18,7 @@ from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.creation import SPLIT_SECTORS, create, new_sparse_extent
-from ipva_storage.vmdk.describe import geometry, new_cid
+from ipva_storage.vmdk.describe import ADAPTERS, geometry, new_cid
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
 from ipva_storage.vmdk.extent.sparse import SparseExtent
@@ -162,12 +162,13 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
 def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:
     with access.open(folder.open(name), folder) as disk:
         kept = SliceDevice(disk, 0, min(disk.size_bytes, size_bytes))
+        adapter = disk.descriptor.ddb.get("adapterType", "ide")
         create(
             folder,
             name,
             size_bytes,
             subformat="streamOptimized",
-            adapter=disk.descriptor.ddb.get("adapterType", "ide"),
+            adapter=adapter if adapter in ADAPTERS else "ide",
             force=True,
             fill=lambda new: copy(kept, new, progress=progress),
         )
@@ -179,7 +180,7 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
         before = disk.descriptor.extents
         if len(disk.parts) == 1 and disk.parts[0].raw is raw:
             after = [replace(line, sector_count=size_bytes // SECTOR_BYTES) for line in before[:1]]
-            _one_file(disk, resized_text(disk.descriptor, after, size_bytes), size_bytes)
+            _one_file(disk, resized_text(disk.descriptor, after, size_bytes, disk.name), size_bytes)
             return
         after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
         if len(after) > access.EXTENTS_MAX:
@@ -193,7 +194,7 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
             _new_part(folder, line)
         if after[last].sector_count > before[last].sector_count:
             _grow_part(disk.parts[last], before, after[last])
-        text = resized_text(disk.descriptor, after, size_bytes)
+        text = resized_text(disk.descriptor, after, size_bytes, disk.name)
     folder.replace(name, text.encode())
     if after[last].sector_count < before[last].sector_count:
         _shrink_part(folder, before, after[last], allow_loss=True)
@@ -236,18 +237,26 @@ def _finish(folder: Folder, name: str, *, allow_loss: bool) -> None:
             finish(last)
             after = [replace(line, sector_count=last.header.capacity_sectors) for line in lines[:1]]
             if after != list(lines):
-                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes))
+                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes, disk.name))
             last.seal()
             return
     _shrink_part(folder, lines, lines[-1], allow_loss=allow_loss)
 
 
 def resized_text(
-    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int
+    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int, where: str
 ) -> Descriptor:
-    """The descriptor of a disk that has another size, and so another content, from now on."""
+    """The descriptor of a disk that has another size, and so another content, from now on.
+
+    Raises:
+        VmdkError: it has no extent line; the message calls it `where`.
+    """
     cylinders, _ = geometry(size_bytes, descriptor.ddb.get("adapterType", "ide"))
-    text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    try:
+        text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    except VmdkError as error:
+        error.where, error.remedy = where, "mend that first: ipva disk repair"
+        raise
     if "geometry.cylinders" in descriptor.ddb:
         text = text.with_value("ddb.geometry.cylinders", str(cylinders))
     return text
