@@ -174,7 +174,7 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
         before = disk.descriptor.extents
         if len(disk.parts) == 1 and disk.parts[0].raw is raw:
             after = [replace(line, sector_count=size_bytes // SECTOR_BYTES) for line in before[:1]]
-            _one_file(disk, resized_text(disk.descriptor, after, size_bytes), size_bytes)
+            _one_file(disk, resized_text(disk.descriptor, after, size_bytes, disk.name), size_bytes)
             return
         after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
         if len(after) > access.EXTENTS_MAX:
@@ -188,7 +188,7 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
             _new_part(folder, line)
         if after[last].sector_count > before[last].sector_count:
             _grow_part(disk.parts[last], before, after[last])
-        text = resized_text(disk.descriptor, after, size_bytes)
+        text = resized_text(disk.descriptor, after, size_bytes, disk.name)
     folder.replace(name, text.encode())
     if after[last].sector_count < before[last].sector_count:
         _shrink_part(folder, before, after[last], allow_loss=True)
@@ -231,18 +231,26 @@ def _finish(folder: Folder, name: str, *, allow_loss: bool) -> None:
             finish(last)
             after = [replace(line, sector_count=last.header.capacity_sectors) for line in lines[:1]]
             if after != list(lines):
-                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes))
+                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes, disk.name))
             last.seal()
             return
     _shrink_part(folder, lines, lines[-1], allow_loss=allow_loss)
 
 
 def resized_text(
-    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int
+    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int, where: str
 ) -> Descriptor:
-    """The descriptor of a disk that has another size, and so another content, from now on."""
+    """The descriptor of a disk that has another size, and so another content, from now on.
+
+    Raises:
+        VmdkError: it has no extent line; the message calls it `where`.
+    """
     cylinders, _ = geometry(size_bytes, descriptor.ddb.get("adapterType", "ide"))
-    text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    try:
+        text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    except VmdkError as error:
+        error.where, error.remedy = where, "mend that first: ipva disk repair"
+        raise
     if "geometry.cylinders" in descriptor.ddb:
         text = text.with_value("ddb.geometry.cylinders", str(cylinders))
     return text

@@ -60,7 +60,7 @@ def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> N
         raise UsageError("the child needs a name of its own", where=name)
     with folder.new_file(child, force=force) as raw:
         parent = access.open(folder.open(name), folder)
-        if parent.descriptor.cid is None:
+        if not chain.can_be_parent(parent.descriptor):
             parent.close()
             raise VmdkError(
                 "it has no content identifier, by which a child could recognise it",
@@ -144,7 +144,7 @@ def _parent_of(folder: Folder, child: VmdkDevice) -> tuple[Folder, str]:
 def _refuse(place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool) -> None:
     parent = child.parent
     assert parent is not None
-    if child.descriptor.cid is None or parent.descriptor.cid is None:
+    if not all(chain.can_be_parent(disk.descriptor) for disk in (child, parent)):
         raise VmdkError(
             "it or its parent has no content identifier",
             where=child.name,

@@ -38,12 +38,7 @@ class Step:
     name: str
     writes: list[Write] = field(default_factory=list)
     content: bytes | None = None
-    """All that the file holds from then on, where it is made anew; there are no writes then."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing changes."""
-        return not self.writes and self.content is None
+    """What the whole file is before the writes, where it is made anew."""
 
 
 class Draft:
@@ -107,7 +102,12 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
-        return all(step.is_empty for step in self.steps)
+        return not self.change_count
+
+    @property
+    def change_count(self) -> int:
+        """Writes and files made anew so far."""
+        return sum(len(step.writes) + (step.content is not None) for step in self.steps)
 
     def commit(self) -> None:
         """Change the files.
@@ -122,10 +122,11 @@ class Draft:
                     if step.name in writers:
                         writers.pop(step.name).close()
                     self._folder.replace(step.name, step.content)
-                elif step.writes:
-                    if step.name not in writers:
-                        writers[step.name] = self._folder.open(step.name, writable=True)
-                    _apply(step, writers[step.name])
+                if not step.writes:
+                    continue
+                if step.name not in writers:
+                    writers[step.name] = self._folder.open(step.name, writable=True)
+                _apply(step, writers[step.name])
         finally:
             for writer in writers.values():
                 writer.close()

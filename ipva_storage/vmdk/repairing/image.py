@@ -25,6 +25,7 @@ from ipva_storage.vmdk.extent.header import (
     SPARSE_MAGIC,
     SparseHeader,
     build_header,
+    header_problems,
     parse_header,
     read_header,
     sent_as_text,
@@ -44,6 +45,11 @@ HEADER_CODES: Final = frozenset(
     f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 13, 20, 24, 25, 27, 28, 34, 35)
 )
 """Findings that may come from a wrong header."""
+
+PASSES_MAX: Final = 8
+"""How often a disk is mended: what one pass mends may show the next one more. Confidence: chosen;
+two are enough as a rule, and the last one changes nothing.
+"""
 
 FIELDS_BYTES: Final = 79
 """The fields of a header; what follows is padding. Source: Virtual Disk Format 5.0."""
@@ -88,9 +94,15 @@ def repair(
     draft = Draft(folder)
     try:
         name = _descriptor_of(draft, name)
-        before = _findings(draft, name, progress)
-        lost = _mend(draft, name, before, accept_parent=accept_parent)
-        after = _findings(draft, name, progress)
+        before = after = _findings(draft, name, progress)
+        lost: list[Lost] = []
+        for _ in range(PASSES_MAX):
+            so_far = draft.change_count
+            found = _mend(draft, name, after, accept_parent=accept_parent)
+            lost += [one for one in found if one not in lost]
+            if draft.change_count == so_far:
+                break
+            after = _findings(draft, name, progress)
         _refuse_worse(before, after, name)
         if not dry_run:
             draft.commit()
@@ -202,8 +214,8 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
     """A disk whose descriptor is a file of its own."""
     old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
     try:
-        if not is_descriptor(old):
-            raise VmdkError("its signature is lost", where=name)
+        if not is_descriptor(old):  # its lines may be there, but nobody takes it for one
+            raise VmdkError("it is no descriptor any more", where=name, offset_bytes=0)
         text = Descriptor.parse(old)
         lines = access.extent_lines(text, name)
     except VmdkError:
@@ -247,7 +259,9 @@ def _mend_extent(
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
-    if header is None or codes & HEADER_CODES or is_misplaced:
+    # A file that no descriptor named was not checked.
+    is_unusable = header is None or any(header_problems(header, raw.size_bytes))
+    if is_unusable or codes & HEADER_CODES or is_misplaced:
         from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""

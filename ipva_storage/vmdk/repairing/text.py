@@ -113,7 +113,7 @@ def completed(
     text: Descriptor, folder: Folder, name: str, is_compressed: bool | None = None
 ) -> Descriptor:
     """A descriptor with a content identifier and a kind."""
-    if text.cid is None:
+    if not chain.can_be_parent(text):
         text = text.with_value("CID", f"{_cid(folder, name):08x}")
     if not text.create_type and is_compressed is not None:
         kind = "streamOptimized" if is_compressed else "monolithicSparse"
