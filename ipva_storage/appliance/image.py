@@ -82,6 +82,7 @@ def disk_in(
         is_vmdk = vmdk.is_vmdk(raw)
         if not is_vmdk:
             refuse_foreign(raw)
+            _refuse_beheaded(raw)
             _refuse_misnamed(raw.name)
             if not as_found:
                 _refuse_unfit(raw)
@@ -108,6 +109,19 @@ def refuse_foreign(raw: BlockDevice) -> None:
             )
 
 
+def _refuse_beheaded(raw: BlockDevice) -> None:
+    """Refuse as raw what is a VMDK by all but its first bytes, whatever its name.
+
+    Raises:
+        VmdkError: it is one.
+    """
+    from ipva_storage import vmdk
+
+    if vmdk.is_beheaded(raw):
+        remedy = "mend it with: ipva disk repair DISK"
+        raise VmdkError("it is a VMDK whose start is lost", where=raw.name, remedy=remedy)
+
+
 def _refuse_misnamed(name: str) -> None:
     """Refuse as raw what is named .vmdk: a write would finish off a disk whose start is lost.
 
@@ -118,7 +132,7 @@ def _refuse_misnamed(name: str) -> None:
         raise VmdkError(
             "it is named .vmdk and holds neither a sparse extent nor a descriptor",
             where=name,
-            remedy="rename it to .img if it is a raw image; else its start is lost",
+            remedy="rename it to .img if it is a raw image; else restore it from a backup",
         )
 
 

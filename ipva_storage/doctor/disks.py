@@ -64,7 +64,7 @@ def _image(appliance: Appliance, role: Role) -> Iterator[Finding]:
         contextlib.suppress(IpvaError),
         appliance.folder.open(appliance.disk_name(role)) as raw,
     ):
-        if vmdk.is_vmdk(raw):
+        if vmdk.is_vmdk(raw) or vmdk.is_beheaded(raw):
             yield from vmdk.check(raw, appliance.folder)
 
 

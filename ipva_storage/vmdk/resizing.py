@@ -8,6 +8,7 @@ latter undone; the same resize again does it.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -149,13 +150,14 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
         raise VmdkError(
             "it holds only what changed since a snapshot, and has the size of the disk below it",
             where=disk.name,
-            remedy="commit the snapshot first: ipva disk snapshot commit",
+            remedy="commit the snapshot first: ipva disk snapshot commit DISK",
         )
     for child in chain.children(folder, name, disk.descriptor):
         raise VmdkError(
             f"“{child}” was taken over it as a snapshot, and would fit no more",
             where=disk.name,
-            remedy=f"commit or remove that first: ipva disk snapshot commit {child}",
+            remedy="commit or remove that first: "
+            f"ipva disk snapshot commit {shlex.quote(str(folder.path / child))}",
         )
 
 
@@ -371,7 +373,7 @@ def _refuse_shared(extent: FlatExtent, before: Sequence[ExtentLine]) -> None:
         raise VmdkError(
             "its last extent shares its file with others, and cannot grow there",
             where=extent.name,
-            remedy="convert the disk first: ipva disk convert",
+            remedy="convert the disk first: ipva disk convert DISK new.vmdk -O monolithicSparse",
         )
 
 
@@ -380,5 +382,5 @@ def _fixed(disk: BlockDevice, extent: DiskExtent) -> VmdkError:
     return VmdkError(
         f"its last part is {kind}, and keeps its size",
         where=disk.name,
-        remedy="convert the disk first: ipva disk convert",
+        remedy="convert the disk first: ipva disk convert DISK new.vmdk -O monolithicSparse",
     )

@@ -65,7 +65,7 @@ def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> N
             raise VmdkError(
                 "it has no content identifier, by which a child could recognise it",
                 where=parent.name,
-                remedy="mend that first: ipva disk repair",
+                remedy="mend that first: ipva disk repair DISK",
             )
         adapter = parent.descriptor.ddb.get("adapterType", "ide")
         disk = new_sparse(
@@ -148,14 +148,14 @@ def _refuse(place: Folder, parent_name: str, name: str, child: VmdkDevice, *, fo
         raise VmdkError(
             "it or its parent has no content identifier",
             where=child.name,
-            remedy="mend that first: ipva disk repair",
+            remedy="mend that first: ipva disk repair DISK",
         )
     if child.size_bytes > parent.size_bytes:
         raise VmdkError(
             f"it has {child.size_bytes} bytes, and its parent “{shown(parent_name)}” only "
             f"{parent.size_bytes}",
             where=child.name,
-            remedy="make one disk of both instead: ipva disk convert",
+            remedy="make one disk of both: ipva disk convert DISK new.vmdk -O monolithicSparse",
         )
     for other in chain.children(place, parent_name, parent.descriptor):
         if other != name and not force:

@@ -100,10 +100,13 @@ def _findings(disk: str, *, allow_outside: bool) -> Sequence[Finding]:
 
     path = targets.image_path(disk, allow_outside=allow_outside)
     folder = Folder(path.parent, allow_outside=allow_outside)
+    lost = vmdk.lost_descriptor(folder, path.name)
+    if lost is not None:
+        return [lost]
     with RawDevice(path) as raw, output.progress_bar(path.name) as progress:
-        if vmdk.is_vmdk(raw):
+        if vmdk.is_vmdk(raw) or vmdk.is_beheaded(raw):
             return list(vmdk.check(raw, folder, progress=progress))
-    # a raw image has no structure, but an archive or a lost start is refused
+    # a raw image has no structure, but an archive is refused
     targets.open_image(path).close()
     return []
 

@@ -165,7 +165,7 @@ def _parent_name(place: Place) -> str:
             raise UsageError(
                 "it is no snapshot's child, so there is nothing to commit it to",
                 where=str(place.path),
-                remedy="name the child; see what a disk is with: ipva disk info",
+                remedy="name the child; see what a disk is with: ipva disk info DISK",
             )
         return os.path.relpath(parent.name, place.folder.path)
 
