@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -126,13 +127,17 @@ def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevi
 
         machine = open_vm(vm, allow_outside=allow_outside)
         return machine.open_disk(Role(role), writable=writable)
+    _refuse_folder(text)
+    return open_image(text, writable=writable, allow_outside=allow_outside)
+
+
+def _refuse_folder(text: str) -> None:
     if Path(text).is_dir():
         raise UsageError(
             "it is a folder, not a disk",
             where=text,
-            remedy=f"name one of its disks, like {text}#cf",
+            remedy=f"name one of its disks, like {shlex.quote(f'{text}#cf')}",
         )
-    return open_image(text, writable=writable, allow_outside=allow_outside)
 
 
 def open_image(
@@ -175,6 +180,7 @@ def image_path(text: str, *, allow_outside: bool = False) -> Path:
     """The file that holds a disk, for jobs that look at the image and not through it."""
     vm, role = split_role(text)
     if role is None:
+        _refuse_folder(text)
         return Path(text)
     from ipva_storage.appliance import Role
 

@@ -114,8 +114,7 @@ def open_parent(
     problem = mismatch(descriptor, parent.descriptor, name)
     if problem is not None:
         parent.close()
-        remedy = MISMATCH_REMEDY.replace("DISK", where)
-        raise VmdkError(problem, where=where, remedy=remedy)
+        raise VmdkError(problem, where=where, remedy=MISMATCH_REMEDY)
     return parent
 
 

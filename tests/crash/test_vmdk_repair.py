@@ -174,6 +174,8 @@ SPARSE: dict[str, Change] = {
     "text-gd-rgt": placed(lambda at: both(NO_TEXT, noise_at(at.rgt(1)), noise_at(at.gd))),
     "magic-gts": placed(lambda at: both(put(0, 0), zeros(at.table(0), at.tables_bytes))),
     "cut-header": both(CUT, NO_HEADER),
+    "gd-gt": placed(lambda at: both(zeros(at.table(0)), zeros(at.gd))),
+    "size-gd": both(placed(lambda at: zeros(at.gd)), text(b"\nRW 145 ", b"\nRW 144 ")),
     "gd-rgt": placed(lambda at: both(zeros(at.gd), noise_at(at.rgt(0)))),
 }
 """One of each kind that a repair mends in a sparse disk, and some together."""
@@ -229,6 +231,10 @@ STREAM: dict[str, Change] = {
         )
     ),
     "footer-marker-table": both(NO_FOOTER, part(Kind.GRAIN, 1)(noise_in(12))),
+    "footer-marker": both(NO_FOOTER, part(Kind.GRAIN, 2)(noise_in(12))),
+    "marker-directory": both(
+        part(Kind.DIRECTORY, more=SECTOR)(noise_in(20)), part(Kind.GRAIN, 2)(noise_in(12))
+    ),
     "data-table-footer": both(
         part(Kind.GRAIN, 1, more=60)(noise_in(300)),
         part(Kind.TABLE, 0, more=SECTOR)(noise_in(16)),

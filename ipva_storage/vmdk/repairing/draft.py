@@ -50,6 +50,8 @@ class Draft:
         self._raws: list[FileDevice] = []
         self._overlays: dict[str, OverlayDevice] = {}
         self.steps: list[Step] = []
+        self.made: list[str] = []
+        """Files that were not there."""
         self.folder: Folder = _DraftFolder(folder, self)
         """A folder in which the files are as they would be, for opening and checking the disk."""
 
@@ -95,6 +97,8 @@ class Draft:
 
     def create(self, name: str, content: bytes) -> None:
         """A file that is not there yet, or replaces one as a whole."""
+        if not self.has(name):
+            self.made.append(name)
         place = str(self._folder.path / name)
         self._overlays[name] = OverlayDevice(MemoryDevice(content, name=place))
         self.steps.append(Step(name, content=content))

@@ -77,6 +77,8 @@ def best_header(
         if candidate.is_compressed is not is_stream:
             continue
         points = _points(raw, candidate, None if is_disputed else said_sectors)
+        if points is not None and is_disputed:  # the directories tell more than what they lead to
+            points -= 2.0 * sum(1 for _ in header_oddities(raw, candidate))
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None

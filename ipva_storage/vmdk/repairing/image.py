@@ -17,6 +17,7 @@ from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.checking import check
+from ipva_storage.vmdk.checking.image import REPAIR
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import (
@@ -51,6 +52,8 @@ PASSES_MAX: Final = 8
 two are enough as a rule, and the last one changes nothing.
 """
 
+NO_DESCRIPTOR: Final = "the descriptor is not there"
+
 FIELDS_BYTES: Final = 79
 """The fields of a header; what follows is padding. Source: Virtual Disk Format 5.0."""
 
@@ -67,6 +70,8 @@ class Repaired:
     """What the disk held there is not known any more."""
     is_changed: bool
     """Whether anything had to be written."""
+    made: tuple[str, ...] = ()
+    """Files that were not there before, which an undo leaves there."""
 
 
 def repair(
@@ -113,10 +118,33 @@ def repair(
             if (one.code, one.where, one.offset_bytes, one.message) not in kept
             and one.severity is not Severity.INFO
         ]
-        left = [one for one in after if one.severity is not Severity.INFO]
-        return Repaired(tuple(fixed), tuple(left), tuple(lost), not draft.is_empty)
+        left = [_unmended(one) for one in after if one.severity is not Severity.INFO]
+        return Repaired(
+            tuple(fixed), tuple(left), tuple(lost), not draft.is_empty, tuple(draft.made)
+        )
     finally:
         draft.close()
+
+
+def _unmended(finding: Finding) -> Finding:
+    """Without the advice to do what was just done."""
+    return replace(finding, repair=None) if finding.repair == REPAIR else finding
+
+
+def lost_descriptor(folder: Folder, name: str) -> Finding | None:
+    """What is wrong with a disk whose descriptor is gone, where `repair` can make it anew.
+
+    Args:
+        folder: where the disk is.
+        name: its file, or that of one of its extents.
+    """
+    wanted = texts.descriptor_name(name)
+    if folder.has(wanted) or not name.lower().endswith(".vmdk"):
+        return None
+    if texts.separate_text(folder, wanted, b"") is None:
+        return None
+    where = str(folder.path / wanted)
+    return Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where, repair=REPAIR)
 
 
 def _descriptor_of(draft: Draft, name: str) -> str:
@@ -140,8 +168,8 @@ def _names(raw: BlockDevice, name: str) -> bool:
 def _findings(draft: Draft, name: str, progress: Progress) -> list[Finding]:
     """What is wrong with the disk as it would be."""
     if not draft.has(name):
-        message = "the descriptor is not there"
-        return [Finding("VMDK003", "descriptor", message, where=str(draft.folder.path / name))]
+        where = str(draft.folder.path / name)
+        return [Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where)]
     with draft.folder.open(name) as raw:
         if access.is_vmdk(raw) or access.is_beheaded(raw):
             return list(check(raw, draft.folder, progress=progress))

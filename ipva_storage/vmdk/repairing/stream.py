@@ -17,7 +17,13 @@ from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.codec import inflate
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, SparseHeader, build_header, parse_header
+from ipva_storage.vmdk.extent.header import (
+    GD_AT_END,
+    SPARSE_MAGIC,
+    SparseHeader,
+    build_header,
+    parse_header,
+)
 from ipva_storage.vmdk.extent.markers import Kind, Record, walk
 from ipva_storage.vmdk.extent.pack import (
     MARKER,
@@ -133,6 +139,8 @@ class _Mending:
             elif record.kind is Kind.DIRECTORY and not self._directories:
                 entries = entries_of(bytes(record.data))[: self.header.table_count]
                 self._directories = [(record.sector + 1, entries)]
+                self._said = self._read_tables()
+        self._add_said()
 
     def _is_whole(self, data: memoryview, grain: int) -> bool:
         try:
@@ -182,6 +190,17 @@ class _Mending:
                     if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
                         said.setdefault(index * self.header.gtes_per_gt + at, entry)
         return said
+
+    def _add_said(self) -> None:
+        """What tables say that no directory leads to, and that tell which they are."""
+        gtes = self.header.gtes_per_gt
+        named = {sector for _, directory in self._directories for sector in directory}
+        for record in self._found.tables:
+            index = None if record.sector + 1 in named else self._index_of(record)
+            if index is not None:
+                for at, entry in enumerate(entries_of(bytes(record.data))[:gtes]):
+                    if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
+                        self._said.setdefault(index * gtes + at, entry)
 
     def front_directories(self) -> None:
         """Directories in front of the grains, whose tables follow them at once as a rule."""
@@ -380,7 +399,7 @@ class _Mending:
     def _write_tail(self, start: int, data: bytes, footer: SparseHeader) -> None:
         """What a footer names is durable before it, and it before what was behind it goes.
 
-        An earlier footer goes first where its directory is overwritten with something else.
+        An earlier footer leads nowhere first where its directory is overwritten.
         """
         end = start + len(data)
         draft, name = self._draft, self._name
@@ -388,7 +407,8 @@ class _Mending:
             at = sector * SECTOR_BYTES
             if start <= at < end and sector != footer.gd_offset_sectors:
                 place = self._raw.size_bytes - FOOTER_OFFSET_BYTES
-                draft.write(draft.step(name), place, bytes(SECTOR_BYTES))
+                blind = replace(footer, gd_offset_sectors=GD_AT_END)  # still tells what it is
+                draft.write(draft.step(name), place, build_header(blind))
         draft.write(draft.step(name), start, data)
         ending = (
             MARKER.pack(1, 0, MARKER_FOOTER),
