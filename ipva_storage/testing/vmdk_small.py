@@ -8,8 +8,8 @@ ones meanwhile; `shrink_geometry` does that with pytest's `monkeypatch`.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +45,7 @@ def shrink_geometry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `create`, `resize` and `snapshot` make small things until the test ends."""
     for name, values in SMALL.items():
         for key, value in values.items():
-            monkeypatch.setattr(sys.modules[name], key, value)
+            monkeypatch.setattr(import_module(name), key, value)
     for key, value in {"grain_sectors": 8, "gtes_per_gt": 4}.items():
         monkeypatch.setitem(new_sparse.__kwdefaults__ or {}, key, value)
 
