@@ -64,9 +64,10 @@ def test_a_disk_with_impossible_entries_closes_without_more_ado(tmp_path: Path) 
     header = read_header(MemoryDevice((tmp_path / NAME).read_bytes()))
     for sector in (header.gd_offset_sectors, header.rgd_offset_sectors):
         change(folder, (sector + header.directory_sectors) * SECTOR, 2**31 + sector, 4)
+    raw = folder.open(NAME, writable=True)
     with (
         pytest.raises(VmdkError, match="entries that cannot be"),
-        vmdk.open(folder.open(NAME, writable=True), folder, writable=True) as disk,
+        vmdk.open(raw, folder, writable=True) as disk,
     ):
         disk.write(0, b"new")
 
@@ -105,6 +106,18 @@ def test_an_extent_that_was_not_checked_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "disk-s001.vmdk").write_bytes(part)
     assert vmdk.repair(folder, NAME).left == ()
     assert content(folder) == CONTENT
+
+
+def test_no_descriptor_is_made_for_an_extent_that_cannot_be(tmp_path: Path) -> None:
+    """A capacity beyond any disk's is not believed, nor written down again with each repair."""
+    folder = made(tmp_path, "twoGbMaxExtentSparse")
+    (tmp_path / NAME).write_bytes(b"lost")
+    part = bytearray((tmp_path / "disk-s001.vmdk").read_bytes())
+    put(12, 2**37 + 19, 8)(part)
+    (tmp_path / "disk-s001.vmdk").write_bytes(part)
+    with pytest.raises(VmdkError, match="nothing in it is recognised"):
+        vmdk.repair(folder, NAME)
+    assert (tmp_path / NAME).read_bytes() == b"lost"
 
 
 def test_no_remains_are_promised_where_nothing_is_named(tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def _sound_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> flo
 def _marked_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> float:
     """Of the entries in some tables, how many point to the marker of their own grain."""
     right = total = 0
-    for index, sector in list(enumerate(places.tolist()))[:8]:
+    for index, sector in enumerate(places[:8].tolist()):
         at, length = sector * SECTOR_BYTES, 4 * header.gtes_per_gt
         if at + length > raw.size_bytes:
             continue

@@ -10,6 +10,7 @@ that is damaged is lost, and its range is told.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -81,9 +82,15 @@ class _Found:
     """Sector of each grain whose data is damaged."""
     order: list[tuple[int, int]] = field(default_factory=list)
     """Sector and grain of all of them, in the order of the file."""
+    grain_at: dict[int, int] = field(default_factory=dict)
+    """The same, to be looked up by sector."""
     damage: list[Record] = field(default_factory=list)
     """Parts that are nothing known, and a grain that the file ends within."""
     zeros: list[Record] = field(default_factory=list)
+    unknown: list[Record] = field(default_factory=list)
+    """Damage and zeros, in the order of the file."""
+    behind: set[int] = field(default_factory=set)
+    """Sectors of which the one before is the first or the last of damage, or of zeros."""
     tables: list[Record] = field(default_factory=list)
 
 
@@ -127,15 +134,16 @@ class _Mending:
             if record.kind is Kind.GRAIN:
                 grain = record.lba_sector // self.header.grain_sectors
                 found.order.append((record.sector, grain))
+                found.grain_at[record.sector] = grain
                 places = found.grains if self._is_whole(record.data, grain) else found.bad
                 if grain not in places or self._said.get(grain) == record.sector:
                     places[grain] = record.sector
             elif record.kind is Kind.TABLE:
                 found.tables.append(record)
-            elif record.kind is Kind.ZEROS:
-                found.zeros.append(record)
-            elif record.kind in (Kind.DAMAGE, Kind.CUT):
-                found.damage.append(record)
+            elif record.kind in (Kind.ZEROS, Kind.DAMAGE, Kind.CUT):
+                found.unknown.append(record)
+                found.behind |= {record.sector + 1, record.sector + record.sector_count}
+                (found.zeros if record.kind is Kind.ZEROS else found.damage).append(record)
             elif record.kind is Kind.DIRECTORY and not self._directories:
                 entries = entries_of(bytes(record.data))[: self.header.table_count]
                 self._directories = [(record.sector + 1, entries)]
@@ -181,12 +189,19 @@ class _Mending:
         return entries_of(read(self._raw, at, length))
 
     def _read_tables(self) -> dict[int, int]:
-        """What the tables say: the sector of each grain, by the first directory that has it."""
+        """What the tables say: the sector of each grain, by the first directory that has it.
+
+        A table that is named again says nothing new, and there are no more grains than sectors.
+        """
         said: dict[int, int] = {}
+        seen: set[int] = {0}
         for _, directory in self._directories:
             for index, sector in enumerate(directory):
-                table = self._table(sector) if sector else None
-                for at, entry in enumerate(table or ()):
+                if sector in seen or len(said) > self._raw.size_bytes // SECTOR_BYTES:
+                    continue
+                seen.add(sector)
+                table = self._table(sector)
+                for at, entry in enumerate(table if table is not None and any(table) else ()):
                     if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
                         said.setdefault(index * self.header.gtes_per_gt + at, entry)
         return said
@@ -257,14 +272,10 @@ class _Mending:
 
     def _neighbours(self, sector: int) -> tuple[int, int]:
         """The grains before and behind a place in the file; -1 and one too many at its ends."""
-        before, after = -1, self.header.grain_count
-        for place, grain in self._found.order:
-            if place < sector:
-                before = grain
-            elif place > sector:
-                after = grain
-                break
-        return before, after
+        order = self._found.order
+        first, last = bisect_left(order, (sector,)), bisect_left(order, (sector + 1,))
+        before = order[first - 1][1] if first else -1
+        return before, order[last][1] if last < len(order) else self.header.grain_count
 
     def _recovered(self, sector: int, grain: int) -> bool:
         """Whether a whole grain is behind a damaged marker, which then is made anew."""
@@ -318,32 +329,27 @@ class _Mending:
 
     def _table_places(self) -> dict[int, list[int]]:
         """Where each table is: by the directories, and by what the tables themselves say."""
-        taken = {sector for sector, _ in self._found.order}
+        taken = self._found.grain_at
         known = {record.sector + 1 for record in self._found.tables}
         places: dict[int, list[int]] = {}
+        named: dict[int, int] = {0: -1}  # whose each is: of the first that names it
         for _, directory in self._directories:
             for index, sector in enumerate(directory):
-                is_there = sector in known or self.is_front or self._is_behind_damage(sector)
-                if sector and is_there and sector not in taken and self._table(sector):
+                is_there = sector in known or self.is_front or sector in self._found.behind
+                if not is_there or sector in taken or named.get(sector, index) != index:
+                    continue
+                if self._table(sector):
+                    named[sector] = index
                     places.setdefault(index, []).append(sector)
-        named = {sector for sectors in places.values() for sector in sectors}
         for record in self._found.tables:
             told = self._index_of(record)
             if record.sector + 1 not in named and told is not None and told not in places:
                 places[told] = [record.sector + 1]
         return places
 
-    def _is_behind_damage(self, sector: int) -> bool:
-        """Whether a table's marker is what is damaged there."""
-        found = self._found
-        return any(
-            record.sector == sector - 1 or record.sector + record.sector_count == sector
-            for record in (*found.damage, *found.zeros)
-        )
-
     def _index_of(self, record: Record) -> int | None:
         """Which table it is, by the grains that it names."""
-        grain_at = dict(self._found.order)
+        grain_at = self._found.grain_at
         for at, entry in enumerate(entries_of(bytes(record.data))[: self.header.gtes_per_gt]):
             named = grain_at.get(entry)
             if named is not None and named % self.header.gtes_per_gt == at:
@@ -366,7 +372,7 @@ class _Mending:
     def _may_be(self, grain: int, sector: int) -> bool:
         """Whether a grain that was not found may have been where its table says."""
         if sector * SECTOR_BYTES < self._raw.size_bytes:
-            return _is_in([*self._found.damage, *self._found.zeros], sector)
+            return _is_in(self._found.unknown, sector)
         return any(first <= grain < last for first, last in self._gaps)
 
     # -- directory, footer, end -------------------------------------------------------------------
@@ -475,9 +481,13 @@ class _Mending:
             if not self._is_known(index):
                 yield start, stop
                 continue
-            there = (*self._found.grains, *self._found.bad)
-            missing = set(range(start, stop)).intersection(self._said).difference(there)
-            yield from ((grain, grain + 1) for grain in sorted(missing))
+            for grain in range(start, stop):
+                if grain in self._said and not self._is_found(grain):
+                    yield grain, grain + 1
+
+    def _is_found(self, grain: int) -> bool:
+        """Whether a grain is in the file, whole or damaged."""
+        return grain in self._found.grains or grain in self._found.bad
 
     def _is_known(self, index: int) -> bool:
         """Whether a table is there that told the truth, or a directory that says there is none."""
@@ -494,8 +504,9 @@ class _Mending:
 
 
 def _is_in(records: list[Record], sector: int) -> bool:
-    """Whether a sector is in one of some parts of a file."""
-    return any(each.sector <= sector < each.sector + each.sector_count for each in records)
+    """Whether a sector is in one of some parts of a file, which are in order."""
+    at = bisect_right(records, sector, key=lambda each: each.sector)
+    return at > 0 and sector < records[at - 1].sector + records[at - 1].sector_count
 
 
 def _share(one: array[int], other: array[int]) -> float:

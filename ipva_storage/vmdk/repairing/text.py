@@ -12,7 +12,7 @@ from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.describe import ADAPTERS, describe, new_cid
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SPARSE_MAGIC, read_header
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
@@ -186,6 +186,8 @@ def _of_parts(
         rest = " 0" if word == "FLAT" else ""
         lines.append(f'RW {sector_count} {word} "{part}"{rest}')
         total += sector_count
+    if total * SECTOR_BYTES > CAPACITY_MAX_BYTES:
+        return None
     return _described(kind, lines, total * SECTOR_BYTES, Remains.of(old), folder, name)
 
 
