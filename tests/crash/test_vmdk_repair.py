@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from ipva_storage import vmdk
 from ipva_storage.device import MemoryDevice
+from ipva_storage.errors import VmdkError
 from ipva_storage.sim.explore import Exploration
+from ipva_storage.sim.files import MemoryFolder
 from ipva_storage.sim.jobs import Job, explore_job, job_states
 from ipva_storage.testing.vmdk_repair import GuardedJob, RepairJob, UndoJob
 from ipva_storage.testing.vmdk_small import (
@@ -346,6 +349,16 @@ def stream_files() -> Files:
 def test_sparse(kind: str) -> None:
     """A sparse disk, of which every part is there twice or follows from the rest."""
     holds(sparse_job(SPARSE[kind]), limit=20)
+
+
+def test_a_repair_that_would_leave_another_fault_is_refused() -> None:
+    """Where what is left contradicts itself nothing is written."""
+    folder = MemoryFolder(
+        sparse_job(both(SPARSE["both-entries"], SPARSE["both-directories"])).files
+    )
+    with pytest.raises(VmdkError, match="mending would leave it with another fault"):
+        vmdk.repair(folder, "disk.vmdk")
+    assert folder.changes == []
 
 
 @pytest.mark.parametrize("kind", STREAM)

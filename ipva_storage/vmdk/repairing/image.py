@@ -108,7 +108,7 @@ def repair(
             if draft.change_count == so_far:
                 break
             after = _findings(draft, name, progress)
-        _refuse_worse(before, after, name)
+        _refuse_worse(before, after, str(folder.path / name))
         if not dry_run:
             draft.commit()
         kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
@@ -190,7 +190,7 @@ def _is_text_lost(draft: Draft, name: str, raw: BlockDevice) -> bool:
     return texts.separate_text(draft.folder, name, b"") is not None
 
 
-def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str) -> None:
+def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], where: str) -> None:
     """Stop when the draft has an error of a kind that was not there before."""
     known = {one.code for one in before}
     for one in after:
@@ -200,7 +200,7 @@ def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str
                 continue  # what was behind it could not be seen before
             raise VmdkError(
                 f"mending would leave it with another fault ({one.code}: {one.message})",
-                where=name,
+                where=where,
                 remedy="nothing was changed; restore it from a backup",
             )
 

@@ -378,3 +378,19 @@ class TestFolder:
             restore(file, ImageFolder(tmp_path / "undo"))
         assert folder.read_text("a.txt") == "the old text"
         assert folder.read_text("b.txt") == "new"
+
+    def test_a_file_in_another_folder(self, tmp_path: Path) -> None:
+        """The folder that a file is in guards as well, as for a parent that lies elsewhere."""
+        (tmp_path / "here").mkdir()
+        (tmp_path / "there").mkdir()
+        path = tmp_path / "there" / "disk.img"
+        path.write_bytes(b"old" * 1000)
+        journal = UndoJournal.create(Folder(tmp_path), "undo")
+        guarded = UndoFolder(Folder(tmp_path / "here", allow_outside=True), journal)
+        beside = guarded.beside("../there/disk.img")
+        with beside.open("disk.img", writable=True) as device:
+            device.write(0, b"new")
+        journal.close()
+        with RawDevice(tmp_path / "undo", writable=True) as file:
+            restore(file, ImageFolder(tmp_path / "undo", allow_outside=True))
+        assert path.read_bytes() == b"old" * 1000
