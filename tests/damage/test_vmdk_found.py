@@ -120,6 +120,18 @@ def test_no_descriptor_is_made_for_an_extent_that_cannot_be(tmp_path: Path) -> N
     assert (tmp_path / NAME).read_bytes() == b"lost"
 
 
+def test_an_extent_is_not_repaired_by_a_descriptor_of_another(tmp_path: Path) -> None:
+    """What is asked for is mended or refused, and nothing else is made in its place."""
+    folder = made(tmp_path, "monolithicFlat")
+    (tmp_path / NAME).unlink()
+    (tmp_path / "disk-s001.vmdk").write_bytes(b"no header" * 1000)
+    with pytest.raises(VmdkError, match="nothing in it is recognised"):
+        vmdk.repair(folder, "disk-s001.vmdk")
+    assert not (tmp_path / NAME).exists()
+    assert vmdk.repair(folder, FLAT).left == ()
+    assert content(folder) == CONTENT
+
+
 def test_no_remains_are_promised_where_nothing_is_named(tmp_path: Path) -> None:
     """A descriptor without extents has nothing to salvage."""
     folder = made(tmp_path, "monolithicFlat")

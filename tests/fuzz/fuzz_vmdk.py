@@ -2,7 +2,7 @@
 
     python3 dev.py fuzz -max_total_time=600
 
-The dependency group `fuzz` has atheris, which is for Linux and macOS only. Arguments are those of
+The dependency group `fuzz` has atheris, which is for Linux. Arguments are those of
 libFuzzer; folders are corpora, of which the first gets what is new. Without a folder new inputs are
 forgotten, and the kept ones in `corpus/vmdk` are where it starts. To keep what a run found, and
 nothing that adds nothing:
@@ -83,8 +83,8 @@ def main() -> None:
     given = sys.argv[1:]
     names = {each.partition("=")[0] for each in given}
     options = [each for each in OPTIONS if each.partition("=")[0] not in names]
-    has_corpus = any(not each.startswith("-") for each in given)
-    corpus = [] if has_corpus else [str(CORPUS)]
+    kept = ",".join(str(path) for path in CORPUS.iterdir())
+    corpus = [] if any(not each.startswith("-") for each in given) else [f"-seed_inputs={kept}"]
     again = f"{sys.executable} {sys.argv[0]}"  # what a shell is to start for a merge
     arguments = [again, *options, *given, *corpus]
     atheris.Setup(arguments, vmdk_promises.bounded, custom_mutator=mutate)

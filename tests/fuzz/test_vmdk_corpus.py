@@ -22,6 +22,8 @@ TRACED = 16
 """Inputs whose memory is measured, twice, because that takes four times as long."""
 MEMORY_MAX_BYTES = 96 << 20
 """What one input may take at a time; most of it is one bit a grain that a file has room for."""
+GROWS = 4
+"""A number that lets a disk be made larger."""
 CORPUS_MAX_BYTES = 300_000
 CLI_INPUTS = 24
 
@@ -71,6 +73,14 @@ def test_every_promise_is_kept(part: int) -> None:
         except Exception as error:
             error.add_note(f"the input is {path.name}")
             raise
+
+
+@pytest.mark.parametrize("job", vmdk_promises.JOBS[:-1], ids=lambda job: job.__name__)
+def test_every_promise_is_kept_for_sound_disks(job: vmdk_promises.Job) -> None:
+    """Each seed as it is: what a fault breaks most easily."""
+    number = vmdk_promises.JOBS.index(job)
+    for kind in range(len(vmdk_inputs.SEEDS)):
+        vmdk_promises.bounded(bytes([kind, number, GROWS, 0]))
 
 
 def test_little_memory_is_taken() -> None:

@@ -538,7 +538,9 @@ def convert(disk: Disk) -> None:
         _require(found == expected, "a converted disk is another")
 
 
-JOBS: Final[tuple[Callable[[Disk], None], ...]] = (
+Job = Callable[[Disk], None]
+
+JOBS: Final[tuple[Job, ...]] = (
     *(do_nothing, repair, resize, compact, write, snapshot, commit, convert, repair),
 )
 """What is done with a disk, by the second byte of an input."""

@@ -153,16 +153,19 @@ def _descriptor_of(draft: Draft, name: str) -> str:
     if wanted == name or not draft.has(name):
         return name
     if not draft.has(wanted):
-        return wanted
+        text = texts.separate_text(draft.folder, wanted, b"")
+        return wanted if text is None or _names(text, name) else name
     with draft.folder.open(wanted) as raw:
-        return wanted if not access.is_vmdk(raw) or _names(raw, name) else name
+        if not access.is_vmdk(raw):
+            return wanted
+        with contextlib.suppress(VmdkError):
+            return wanted if _names(access.read_descriptor(raw), name) else name
+    return name
 
 
-def _names(raw: BlockDevice, name: str) -> bool:
+def _names(text: Descriptor, name: str) -> bool:
     """Whether a descriptor has a file as an extent."""
-    with contextlib.suppress(VmdkError):
-        return any(line.file_name == name for line in access.read_descriptor(raw).extents)
-    return False
+    return any(line.file_name == name for line in text.extents)
 
 
 def _findings(draft: Draft, name: str, progress: Progress) -> list[Finding]:
