@@ -27,6 +27,22 @@ Confidence: inferred."""
 _TAIL_MAX: Final = 999_999
 
 
+def check_code_page(name: str) -> str:
+    """Pass on the name of a code page that short names can be in.
+
+    Raises:
+        UsageError: Python knows none of that name.
+    """
+    try:
+        b"A".decode(name)
+        b"\xe9".decode(name, "replace")
+    except (LookupError, UnicodeError, ValueError) as error:
+        raise UsageError(
+            f"“{name}” is no code page", remedy="use one like cp437, cp850 or cp1252"
+        ) from error
+    return name
+
+
 def validate(name: str) -> str:
     """Pass on a name that Windows would take.
 
@@ -65,8 +81,8 @@ def encode_long(name: str) -> bytes:
 def fold(name: str) -> str:
     """What two names have in common when only their case differs.
 
-    One character becomes one, and nothing but a–z becomes ASCII, as in the table that Windows
-    compares with. Confidence: inferred.
+    One UTF-16 unit becomes one, so characters beyond the basic plane stay, and nothing but a–z
+    becomes ASCII, as in the table that Windows compares with. Confidence: inferred.
     """
     if name.isascii():
         return name.upper()
@@ -74,8 +90,11 @@ def fold(name: str) -> str:
 
 
 def _fold_character(char: str) -> str:
+    if char > "\uffff":
+        return char
     upper = char.upper()
-    return upper if len(upper) == 1 and (char.isascii() or not upper.isascii()) else char
+    is_one = len(upper) == 1 and upper <= "\uffff"
+    return upper if is_one and (char.isascii() or not upper.isascii()) else char
 
 
 def checksum(short: bytes) -> int:
@@ -110,6 +129,11 @@ def show_short(short: bytes, case_flags: int = 0, code_page: str = CODE_PAGE) ->
     if case_flags & layout.CASE_LOWER_EXTENSION:
         extension = extension.lower()
     return f"{base}.{extension}" if extension else base
+
+
+def show_label(label: bytes, code_page: str = CODE_PAGE) -> str:
+    """The 11 bytes of a label as people read it; nothing where there is none."""
+    return label.decode(code_page, "replace").rstrip(" ")
 
 
 def is_short_valid(short: bytes) -> bool:
