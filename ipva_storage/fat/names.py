@@ -7,6 +7,7 @@ line says otherwise.
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Final
 
 from ipva_formats import fat as layout
@@ -236,9 +237,8 @@ def hash_long(name: str) -> int:
     valid, because only uniqueness matters.
     """
     total = 0
-    encoded = encode_long(name)
-    for at in range(0, len(encoded), 2):
-        total = (total * 0x25 + int.from_bytes(encoded[at : at + 2], "little")) & 0xFFFF
+    for unit in struct.unpack(f"<{len(encode_long(name)) // 2}H", encode_long(name)):
+        total = (total * 0x25 + unit) & 0xFFFF
     signed = (total * 314_159_269) & 0xFFFFFFFF
     if signed & 0x80000000:
         signed = 0x100000000 - signed

@@ -68,9 +68,9 @@ def open_file(volume: FatVolume, path: str, mode_text: str, buffering: int) -> i
         if not mode.is_writing:
             found = io.BufferedReader(file, size)
         elif mode.is_reading:
-            found = io.BufferedRandom(file, size)
+            found = _Random(file, size)
         else:
-            found = io.BufferedWriter(file, size)
+            found = _Writer(file, size)
     if mode.is_appending:
         found.seek(0, io.SEEK_END)
     volume.open_files.add(found)
@@ -92,6 +92,22 @@ def _place(volume: FatVolume, path: str, mode: Mode) -> tuple[int, Slot]:
         slot = volume.writer.put_content(folder, name, None, [], 0)
         volume.writer.done(folder)
     return start, slot
+
+
+class _Writer(io.BufferedWriter):
+    """Whose flush reaches the volume: Python's own ends at the raw file."""
+
+    def flush(self) -> None:
+        super().flush()
+        self.raw.flush()
+
+
+class _Random(io.BufferedRandom):
+    """As `_Writer`."""
+
+    def flush(self) -> None:
+        super().flush()
+        self.raw.flush()
 
 
 class OpenFiles:

@@ -79,12 +79,26 @@ def pack_fat12(values: npt.NDArray[np.uint32]) -> bytes:
 
 def runs(chain: Sequence[int]) -> list[tuple[int, int]]:
     """A chain as runs of neighbouring clusters: (first cluster, how many)."""
-    if not chain:
-        return []
+    if len(chain) <= _SHORT_RUN:
+        return _short_runs(chain)
     numbers = np.asarray(chain, np.int64)
     starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
     lengths = np.diff(np.append(starts, len(numbers)))
     return list(zip(numbers[starts].tolist(), lengths.tolist(), strict=True))
+
+
+def _short_runs(chain: Sequence[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    first = following = -1
+    for cluster in chain:
+        if cluster != following:
+            if first >= 0:
+                found.append((first, following - first))
+            first = cluster
+        following = cluster + 1
+    if first >= 0:
+        found.append((first, following - first))
+    return found
 
 
 def expand(pieces: Iterable[tuple[int, int]]) -> list[int]:
@@ -265,6 +279,10 @@ class FatTable:
                 where=self._device.name,
                 remedy="delete files, or use a larger disk",
             )
+        first, stop = self.next_free, self.next_free + count
+        is_run = count > 0 and stop <= self.limit and not self.values[first:stop].any()
+        if is_run and not whole_entries:
+            return self._take_run(first, stop)
         chain = self._find(count, whole_entries=whole_entries)
         if len(chain) < count:
             raise NoSpaceError("the volume is full", where=self._device.name)
@@ -272,6 +290,17 @@ class FatTable:
             self.put_all(chain, [*chain[1:], self.end])
             self.next_free = chain[-1] + 1
         return chain
+
+    def _take_run(self, first: int, stop: int) -> list[int]:
+        """Chain neighbours that are free."""
+        self.values[first:stop] = np.arange(first + 1, stop + 1, dtype=np.uint32)
+        self._view[stop - 1] = self.end
+        self.free_count -= stop - first
+        self.next_free = stop
+        sector_bits = self._geometry.sector_bytes * 8
+        last = (stop * self._bits - 1) // sector_bits
+        self._dirty_sectors.update(range(first * self._bits // sector_bits, last + 1))
+        return list(range(first, stop))
 
     def _find(self, count: int, *, whole_entries: bool) -> list[int]:
         found: list[int] = []

@@ -44,7 +44,7 @@ class Writer:
         self.geometry = tree.geometry
         self.table = tree.table
         info = FsInfo(tree.device, tree.geometry.fsinfo_offset_bytes)
-        self.table.next_free = info.next_free or layout.FIRST_CLUSTER
+        self.table.next_free = max(info.next_free or 0, layout.FIRST_CLUSTER)
         self.changes = Changes(tree.device, self.table, info)
         tree.pinned = self.changes.folders
         self._depth = 0
