@@ -74,6 +74,8 @@ def _encode(moment: datetime) -> tuple[int, int, int]:
 
 def decode(date: int, time: int, hundredths: int = 0) -> datetime:
     """The moment of a date, a time and hundredths; `EPOCH` where they make none."""
+    if hundredths > 199:
+        return EPOCH
     try:
         return datetime(
             (date >> 9) + 1980,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -31,11 +31,18 @@ def options(command: Command) -> Command:
     return undoing.option(output.dry_run_option(code_page_option(output.json_option(command))))
 
 
+class Change(NamedTuple):
+    """A volume that is being changed."""
+
+    volume: FatVolume
+    undo: undoing.Undo
+    may_stop: Callable[[], None]
+    """To be called where Ctrl-C may stop the job."""
+
+
 @contextlib.contextmanager
-def changed(
-    disk: str, *, undo_file: str | None, dry_run: bool, code_page: str
-) -> Iterator[tuple[FatVolume, undoing.Undo]]:
-    """The first FAT volume of a disk, to be changed; Ctrl-C waits until it is whole again.
+def changed(disk: str, *, undo_file: str | None, dry_run: bool, code_page: str) -> Iterator[Change]:
+    """The first FAT volume of a disk, to be changed; Ctrl-C waits.
 
     Args:
         disk: an image file, or `VM#role`.
@@ -46,13 +53,13 @@ def changed(
     journal = None
     if undo_file is not None:
         journal = undoing.journal_path(undo_file, targets.image_path(disk), dry_run=dry_run)
-    with interrupts.deferred(), undoing.undoable(journal) as undo:
+    with interrupts.deferred() as may_stop, undoing.undoable(journal) as undo:
         if journal is None:
             opened = targets.open_volume(disk, writable=True, dry_run=dry_run, code_page=code_page)
         else:
             opened = targets.volume_on(_guarded(disk, undo), writable=True, code_page=code_page)
         with opened as volume:
-            yield volume, undo
+            yield Change(volume, undo, may_stop)
 
 
 @contextlib.contextmanager

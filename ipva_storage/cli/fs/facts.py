@@ -91,15 +91,14 @@ def label(
         return
     if name is not None and remove:
         raise click.UsageError("a NAME and --remove do not go together")
-    with changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as (
-        volume,
-        undo,
-    ):
-        volume.set_label(name)
-        found = volume.label
+    with changing.changed(
+        disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page
+    ) as change:
+        change.volume.set_label(name)
+        found = change.volume.label
     _show(found, as_json=as_json)
     if not as_json:
-        undo.say()
+        change.undo.say()
 
 
 def _show(found: str | None, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipva_storage.cli import interrupts, output, targets, transfer
+from ipva_storage.cli import output, targets, transfer
 from ipva_storage.cli.fs import changing
 from ipva_storage.errors import UsageError
 
@@ -137,20 +137,16 @@ def put(
         if not word or not source.exists():
             raise UsageError("there is no such file or folder", where=word or "IN")
     with (
-        interrupts.deferred() as may_stop,
-        changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as (
-            volume,
-            undo,
-        ),
+        changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as change,
         output.progress_bar("put") as progress,
     ):
         copied = transfer.put(
-            volume, paths, inner, force=force, progress=progress, may_stop=may_stop
+            change.volume, paths, inner, force=force, progress=progress, may_stop=change.may_stop
         )
     for name in copied.skipped:
         output.say(f"skipped {name}: neither a file nor a folder of its own", err=True)
     _report(copied.file_count, "would be copied in" if dry_run else "copied in", as_json=as_json)
-    _say_undo(undo, as_json=as_json)
+    _say_undo(change.undo, as_json=as_json)
 
 
 @click.command()
@@ -182,19 +178,18 @@ def rm(
                 volume.stat(inner)
     count = 0
     for disk, inners in found.items():
-        with changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as (
-            volume,
-            undo,
-        ):
+        with changing.changed(
+            disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page
+        ) as change:
             for inner in inners:
-                count += volume.delete(inner, recursive=recursive)
+                count += change.volume.delete(inner, recursive=recursive)
     if as_json:
         output.document({"count": count})
     else:
         output.say(
             f"files and folders {'that would be removed' if dry_run else 'removed'}: {count}"
         )
-    _say_undo(undo, as_json=as_json)
+    _say_undo(change.undo, as_json=as_json)
 
 
 @click.command()
@@ -217,18 +212,15 @@ def mkdir(
     """
     disk, inner = targets.split_disk_path(path)
     with (
-        changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as (
-            volume,
-            undo,
-        ),
-        volume.batch(all_or_nothing=True),
+        changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as change,
+        change.volume.batch(all_or_nothing=True),
     ):
-        volume.mkdir(inner, parents=parents)
+        change.volume.mkdir(inner, parents=parents)
     if as_json:
         output.document({"path": inner})
     else:
         output.say(f"{'would make' if dry_run else 'made'} {inner}")
-    _say_undo(undo, as_json=as_json)
+    _say_undo(change.undo, as_json=as_json)
 
 
 @click.command()
@@ -252,7 +244,7 @@ def mv(
 
     \b
     Example:
-      ipva fs mv demo#cf:/docs/Draft.txt /docs/Final.txt
+      ipva fs mv demo#cf:/sounds /ringtones
     """
     disk, inner = targets.split_disk_path(path)
     if targets.is_disk_path(target):
@@ -262,16 +254,15 @@ def mv(
                 f"“{other}” is another disk than “{disk}”",
                 remedy="copy it with ipva fs get and ipva fs put",
             )
-    with changing.changed(disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page) as (
-        volume,
-        undo,
-    ):
-        moved = transfer.move(volume, inner, target, force=force)
+    with changing.changed(
+        disk, undo_file=undo_file, dry_run=dry_run, code_page=code_page
+    ) as change:
+        moved = transfer.move(change.volume, inner, target, force=force)
     if as_json:
         output.document({"from": inner, "to": moved})
     else:
         output.say(f"{'would move' if dry_run else 'moved'} {inner} to {moved}")
-    _say_undo(undo, as_json=as_json)
+    _say_undo(change.undo, as_json=as_json)
 
 
 def _say_undo(undo: undoing.Undo, *, as_json: bool) -> None:
