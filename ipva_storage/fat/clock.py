@@ -72,6 +72,7 @@ def _encode(moment: datetime) -> tuple[int, int, int]:
     return date, time, moment.second % 2 * 100 + moment.microsecond // 10_000
 
 
+@functools.lru_cache(maxsize=256)
 def decode(date: int, time: int, hundredths: int = 0) -> datetime:
     """The moment of a date, a time and hundredths; `EPOCH` where they make none."""
     if hundredths > 199:

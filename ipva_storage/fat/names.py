@@ -148,6 +148,7 @@ def is_short_valid(short: bytes) -> bool:
     return all(b" " not in part.rstrip(b" ") for part in (short[:8], short[8:]))
 
 
+@functools.lru_cache(maxsize=4096)
 def fit_short(name: str) -> tuple[bytes, int] | None:
     """The 11 bytes and the case bits of a name that needs no long one, or None.
 

@@ -234,7 +234,7 @@ class FatTable:
             found.append((start, at - start))
             left -= at - start
             at = view[at - 1]
-        ordered = sorted(found)
+        ordered = sorted(found) if len(found) > 1 else []
         if any(one + count > other for (one, count), (other, _) in itertools.pairwise(ordered)):
             return runs(self._cut_ring(expand(found))), "it runs in a ring"
         return found, None
@@ -279,16 +279,17 @@ class FatTable:
                 where=self._device.name,
                 remedy="delete files, or use a larger disk",
             )
+        if not count:
+            return []
         first, stop = self.next_free, self.next_free + count
-        is_run = count > 0 and stop <= self.limit and not self.values[first:stop].any()
+        is_run = stop <= self.limit and not self.values[first:stop].any()
         if is_run and not whole_entries:
             return self._take_run(first, stop)
         chain = self._find(count, whole_entries=whole_entries)
         if len(chain) < count:
             raise NoSpaceError("the volume is full", where=self._device.name)
-        if chain:
-            self.put_all(chain, [*chain[1:], self.end])
-            self.next_free = chain[-1] + 1
+        self.put_all(chain, [*chain[1:], self.end])
+        self.next_free = chain[-1] + 1
         return chain
 
     def _take_run(self, first: int, stop: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from ipva_storage.fat.table import FREE, check_chain
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.volume import FatVolume
 
 
@@ -60,16 +60,22 @@ def fragments(volume: FatVolume, path: str) -> list[Fragment]:
 
 def measure(volume: FatVolume) -> Usage:
     """See `FatVolume.usage`."""
-    entries = [entry for _, entry in volume.walk()]
-    files = [entry for entry in entries if not entry.is_dir]
+    firsts, sizes, folder_count = array("q"), array("q"), 0
+    for _, entry in volume.walk():
+        folder_count += entry.is_dir
+        if not entry.is_dir:
+            firsts.append(entry.first_cluster)
+            sizes.append(entry.size_bytes)
     table, size = volume.tree.table, volume.cluster_bytes
     values = table.values[layout.FIRST_CLUSTER : table.limit]
     free_runs = _run_lengths(values == FREE)
     bad = int(np.count_nonzero(values == table.bad))
     return Usage(
-        file_count=len(files),
-        folder_count=len(entries) - len(files),
-        fragmented_count=_count_fragmented(table.values, files, size),
+        file_count=len(firsts),
+        folder_count=folder_count,
+        fragmented_count=_count_fragmented(
+            table.values, np.array(firsts, np.int64), np.array(sizes, np.int64), size
+        ),
         used_bytes=(len(values) - table.free_count - bad) * size,
         free_bytes=table.free_count * size,
         bad_bytes=bad * size,
@@ -86,11 +92,12 @@ def _run_lengths(is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def _count_fragmented(
-    values: npt.NDArray[np.uint32], files: list[FatEntry], cluster_bytes: int
+    values: npt.NDArray[np.uint32],
+    firsts: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    cluster_bytes: int,
 ) -> int:
     """How many files do not lie in neighbouring clusters from their first to their last."""
-    firsts = np.array([entry.first_cluster for entry in files], np.int64)
-    sizes = np.array([entry.size_bytes for entry in files], np.int64)
     lasts = firsts + np.maximum(-(-sizes // cluster_bytes), 1) - 1
     is_whole = (firsts >= layout.FIRST_CLUSTER) & (lasts < len(values))
     firsts, lasts = firsts[is_whole], lasts[is_whole]

@@ -180,7 +180,7 @@ class FatVolume:
         if not need:
             return []
         found, fault = self._table.follow_runs(entry.first_cluster, limit=need)
-        have = sum(count for _, count in found)
+        have = found[0][1] if len(found) == 1 else sum(count for _, count in found)
         if fault is None and have < need:
             fault = f"it is {need} clusters long by its entry"
         check_chain(have, fault, f"“{path}”", self.name)
