@@ -13,6 +13,7 @@ from ipva_storage.errors import IpvaError, UsageError
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from ipva_storage.appliance import Appliance
     from ipva_storage.device import BlockDevice
@@ -155,13 +156,23 @@ def open_image(
     return image.disk_in(raw, folder, writable=writable, as_found=True)
 
 
-@contextlib.contextmanager
-def open_volume(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[FatVolume]:
+def open_volume(
+    text: str, *, writable: bool = False, dry_run: bool = False, code_page: str = "cp437"
+) -> AbstractContextManager[FatVolume]:
     """The first FAT volume of a disk, flushed and closed at the end of the block."""
+    opened = open_disk(text, writable=writable, dry_run=dry_run)
+    return volume_on(opened, writable=writable, code_page=code_page)
+
+
+@contextlib.contextmanager
+def volume_on(
+    opened: AbstractContextManager[BlockDevice], *, writable: bool, code_page: str
+) -> Iterator[FatVolume]:
+    """As `open_volume`, on a disk that is opened otherwise."""
     from ipva_storage import fat
 
-    with open_disk(text, writable=writable, dry_run=dry_run) as device:
-        volume = fat.open_first(device)
+    with opened as device:
+        volume = fat.open_first(device, code_page=code_page)
         try:
             yield volume
             if writable:

@@ -97,6 +97,18 @@ class RawDevice(Device):
                 )
             done += count
 
+    def read_bytes(self, offset_bytes: int, length_bytes: int, /) -> bytes:
+        """Bytes as an object of their own, without the copy that a buffer costs."""
+        self._check(offset_bytes, length_bytes)
+        if hasattr(os, "pread"):
+            with self._told(offset_bytes):
+                found = os.pread(self._file, length_bytes, offset_bytes)
+            if len(found) == length_bytes:
+                return found
+        buffer = bytearray(length_bytes)
+        self.read_into(offset_bytes, buffer)
+        return bytes(buffer)
+
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
         """Put `data` at `offset_bytes`."""
         view = byte_view(data)

@@ -18,6 +18,9 @@ ENTRIES: Final = {
     "put": Entry("copy files and folders in", f"{_HERE}.files", "put"),
     "rm": Entry("remove files and folders", f"{_HERE}.files", "rm"),
     "mkdir": Entry("make a folder", f"{_HERE}.files", "mkdir"),
+    "mv": Entry("move or rename a file or folder", f"{_HERE}.files", "mv"),
+    "info": Entry("show kind, room and pieces of a volume", f"{_HERE}.facts", "info"),
+    "label": Entry("show or set the label", f"{_HERE}.facts", "label"),
     "format": Entry("make an empty volume", f"{_HERE}.volume", "format_volume"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
 }
