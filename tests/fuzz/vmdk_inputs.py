@@ -58,6 +58,8 @@ SECTOR: Final = 512
 HEAD: Final = struct.Struct("<BBBB")
 RECORD: Final = struct.Struct("<BHBI")
 EDITS_MAX: Final = 24
+CIDS: Final = {"mid.vmdk": 2, "child.vmdk": 2, "top.vmdk": 3}
+"""Content identifiers of seeds; all others have 1, and a parent has one less than its child."""
 FILE_MAX_BYTES: Final = 1 << 18
 HOLE_SHIFTS: Final = range(20, 42)
 """A file may become as long as this power of two, most of it a hole."""
@@ -363,18 +365,18 @@ def seeds() -> tuple[Seed, ...]:
 
 
 def _seed(files: Files) -> Seed:
-    found = {name: _with_cid(content) for name, content in files.items()}
+    found = {name: _with_cids(name, content) for name, content in files.items()}
     name = next(each for each in ("top.vmdk", "child.vmdk", NAME, "base.vmdk") if each in found)
     return Seed(found, name, {each: tuple(_places(content)) for each, content in found.items()})
 
 
-def _with_cid(content: bytes) -> bytes:
-    """The same with CID 1 throughout, so that seeds are the same every time."""
-    for key in (b"\nCID=", b"\nparentCID="):
-        at = content.find(key)
-        digits = content[at + len(key) : at + len(key) + 8]
-        if at >= 0 and digits != b"ffffffff":
-            content = content[: at + len(key)] + b"00000001" + content[at + len(key) + 8 :]
+def _with_cids(name: str, content: bytes) -> bytes:
+    """The same with a CID by its name, and its parent's, so that seeds are the same every time."""
+    cid = CIDS.get(name, 1)
+    for key, value in ((b"\nCID=", cid), (b"\nparentCID=", cid - 1)):
+        at = content.find(key) + len(key)
+        if at >= len(key) and content[at : at + 8] != b"ffffffff":
+            content = content[:at] + b"%08x" % value + content[at + 8 :]
     return content
 
 
