@@ -15,14 +15,17 @@ from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
 from ipva_storage.fat.partitions import Volume, check_table, find_volumes, first_fat
 from ipva_storage.fat.summary import VolumeSummary, summarise
+from ipva_storage.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.records import FatEntry
+    from ipva_storage.fat.repairing import Repaired
     from ipva_storage.fat.volume import FatVolume
     from ipva_storage.findings import Finding
+    from ipva_storage.progress import Progress
 
 __all__ = [
     "FatEntry",
@@ -38,6 +41,7 @@ __all__ = [
     "open",
     "open_first",
     "partitions",
+    "repair",
     "summarise",
 ]
 
@@ -67,7 +71,7 @@ def open_first(device: BlockDevice, *, code_page: str = "cp437") -> FatVolume:
     return open(first_fat(device), code_page=code_page)
 
 
-def check(device: BlockDevice) -> Iterator[Finding]:
+def check(device: BlockDevice, *, progress: Progress = silent) -> Iterator[Finding]:
     """What is wrong with a volume; it is only read. The device is the volume, not the disk.
 
     Raises:
@@ -75,10 +79,26 @@ def check(device: BlockDevice) -> Iterator[Finding]:
     """
     from ipva_storage.fat.checking import check as _check
 
-    return _check(device)
+    return _check(device, progress=progress)
 
 
-def check_disk(device: BlockDevice) -> Iterator[Finding]:
+def repair(device: BlockDevice, *, dry_run: bool = False, progress: Progress = silent) -> Repaired:
+    """Mend a volume, as far as anything that is left allows.
+
+    Args:
+        device: the volume, not the disk; it stays the caller's to close.
+        dry_run: find out what would be mended, and write nothing.
+        progress: told how far the checks are.
+
+    Raises:
+        DeviceError: the medium cannot be read or written.
+    """
+    from ipva_storage.fat.repairing import repair as _repair
+
+    return _repair(device, dry_run=dry_run, progress=progress)
+
+
+def check_disk(device: BlockDevice, *, progress: Progress = silent) -> Iterator[Finding]:
     """What is wrong with a disk: its partition table, and each FAT volume on it.
 
     A partition that the table does not call a FAT volume, and that is none, is left alone, as is
@@ -93,7 +113,7 @@ def check_disk(device: BlockDevice) -> Iterator[Finding]:
         is_lost = volume.is_meant_for_fat and any(read(part, 0, min(512, part.size_bytes)))
         if volume.kind == "unknown" and not is_lost:
             continue
-        for found in check(part):
+        for found in check(part, progress=progress):
             at = found.offset_bytes
             place = None if at is None else at + volume.offset_bytes
             yield replace(found, where=device.name, offset_bytes=place)

@@ -18,6 +18,7 @@ from ipva_storage.fat.fsinfo import FsInfo
 from ipva_storage.fat.survey import Owner, Survey, printable
 from ipva_storage.fat.table import FatTable
 from ipva_storage.findings import Finding
+from ipva_storage.progress import silent
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
@@ -25,14 +26,19 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
+    from ipva_storage.progress import Progress
 
 _STATE_AT: Final = {12: 0x25, 16: 0x25, 32: 0x41}
 """Offset of the state byte in the boot sector."""
 _NO_LABEL: Final = b"NO NAME    "
 
 
-def check(device: BlockDevice) -> Iterator[Finding]:
+def check(device: BlockDevice, *, progress: Progress = silent) -> Iterator[Finding]:
     """What is wrong with the volume on `device`; it is only read.
+
+    Args:
+        device: the volume.
+        progress: told how much of what is read has been read.
 
     Raises:
         DeviceError: the medium cannot be read.
@@ -43,13 +49,17 @@ def check(device: BlockDevice) -> Iterator[Finding]:
         yield Finding("FAT001", "boot sector", error.message, where=device.name, offset_bytes=0)
         return
     yield from _check_boot(device, found)
+    total_bytes = (found.fat_count + 1) * found.fat_bytes
+    progress(0, total_bytes)
     table = FatTable(device, found)
     yield from _check_table(device, found, table)
+    progress(found.fat_count * found.fat_bytes, total_bytes)
     survey = Survey(device, found, table)
     yield from survey.walk()
     yield from _check_label(device, found, survey.label)
     yield from _check_chains(device, found, table, survey.owners)
     yield from _check_fsinfo(device, found, table)
+    progress(total_bytes, total_bytes)
 
 
 def _check_boot(device: BlockDevice, found: Geometry) -> Iterator[Finding]:
