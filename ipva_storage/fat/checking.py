@@ -12,10 +12,9 @@ import numpy as np
 from ipva_formats import fat as layout
 from ipva_storage.device import read
 from ipva_storage.errors import FatError
-from ipva_storage.fat import chains, geometry
-from ipva_storage.fat.chains import End
+from ipva_storage.fat import geometry, judging
 from ipva_storage.fat.fsinfo import FsInfo
-from ipva_storage.fat.survey import Owner, Survey, printable
+from ipva_storage.fat.survey import Survey, printable
 from ipva_storage.fat.table import FatTable
 from ipva_storage.findings import Finding
 from ipva_storage.progress import silent
@@ -57,7 +56,7 @@ def check(device: BlockDevice, *, progress: Progress = silent) -> Iterator[Findi
     survey = Survey(device, found, table)
     yield from survey.walk()
     yield from _check_label(device, found, survey.label)
-    yield from _check_chains(device, found, table, survey.owners)
+    yield from judging.findings(survey)
     yield from _check_fsinfo(device, found, table)
     progress(total_bytes, total_bytes)
 
@@ -163,85 +162,6 @@ def _check_label(device: BlockDevice, found: Geometry, root: bytes | None) -> It
             where=device.name,
             offset_bytes=0,
         )
-
-
-def _check_chains(
-    device: BlockDevice, found: Geometry, table: FatTable, owners: list[Owner]
-) -> Iterator[Finding]:
-    owning = [owner for owner in owners if owner.first_cluster or owner.is_dir]
-    if chains.is_too_much(table.values):
-        yield Finding(
-            "FAT021",
-            "table",
-            "the chains: there are too many clusters in use, or too many fragments",
-            where=device.name,
-            offset_bytes=found.fat_offset_bytes,
-        )
-        return
-    starts = np.array([owner.first_cluster for owner in owning], np.int64)
-    chain_map = chains.analyse(table.values, starts, found.fat_bits)
-    for owner in owners:
-        if not owner.first_cluster and owner.content_bytes:
-            yield _owner_finding(device, owner, "FAT012", "has content and no first cluster")
-    content = np.array([owner.content_bytes for owner in owning], np.int64)
-    is_dir = np.array([owner.is_dir for owner in owning], np.bool_)
-    need = -(-content // found.cluster_bytes)
-    good = chain_map.ends == End.GOOD
-    is_short = good & ~is_dir & (chain_map.lengths < need)
-    is_long = good & ~is_dir & (chain_map.lengths > need)
-    suspects = ~good | is_short | is_long | chain_map.is_shared
-    for index in np.flatnonzero(suspects).tolist():
-        yield from _judge(
-            device,
-            owning[index],
-            End(int(chain_map.ends[index])),
-            int(chain_map.lengths[index]),
-            int(need[index]),
-            is_shared=bool(chain_map.is_shared[index]),
-        )
-    if len(chain_map.lost):
-        yield Finding(
-            "FAT011",
-            "table",
-            f"{len(chain_map.lost)} clusters are in use and belong to no file, "
-            f"the first is cluster {chain_map.lost[0]}",
-            where=device.name,
-            offset_bytes=found.cluster_offset_bytes(int(chain_map.lost[0])),
-        )
-
-
-_END_TEXT: Final = {
-    End.FREE: ("FAT006", "ends in a free cluster after {length} clusters"),
-    End.BAD: ("FAT006", "ends in a cluster marked bad after {length} clusters"),
-    End.OUTSIDE: ("FAT006", "points to a cluster that does not exist after {length} clusters"),
-    End.RING: ("FAT009", "runs in a ring"),
-    End.START: ("FAT012", "starts at cluster {first}, which is not in use"),
-}
-
-
-def _judge(
-    device: BlockDevice, owner: Owner, end: End, length: int, need: int, *, is_shared: bool
-) -> Iterator[Finding]:
-    if end in _END_TEXT:
-        code, text = _END_TEXT[end]
-        text = text.format(length=length, first=owner.first_cluster)
-        yield _owner_finding(device, owner, code, f"has a chain that {text}")
-    elif not owner.is_dir and length != need:
-        code = "FAT007" if length < need else "FAT008"
-        text = f"has {owner.content_bytes} bytes, which take {need} clusters, and has {length}"
-        yield _owner_finding(device, owner, code, text)
-    if is_shared:
-        yield _owner_finding(device, owner, "FAT010", "shares clusters with another file or folder")
-
-
-def _owner_finding(device: BlockDevice, owner: Owner, code: str, text: str) -> Finding:
-    return Finding(
-        code,
-        "folder" if owner.is_dir else "file",
-        printable(f"“{owner.path}” {text}"),
-        where=device.name,
-        offset_bytes=owner.offset_bytes,
-    )
 
 
 def _check_fsinfo(device: BlockDevice, found: Geometry, table: FatTable) -> Iterator[Finding]:
