@@ -43,6 +43,19 @@ _BATCH_BYTES: Final = 8 * MIB
 _ROOT: Final = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What owns a chain."""
+
+    path: str
+    first_cluster: int
+    content_bytes: int
+    """Length of a file; 0 for a folder."""
+    is_dir: bool
+    offset_bytes: int
+    """Where its record is, in bytes from the start of the volume."""
+
+
 @dataclass(slots=True)
 class Place:
     """A folder that was looked into."""
@@ -101,6 +114,8 @@ ENTRIES: Final = np.dtype(
 """What is known of a file or folder: first cluster, length (0 for a folder), where its record is,
 which folder it is in, and where that was read."""
 
+_OWNED: Final = ("start", "content_bytes", "is_dir", "offset_bytes")
+
 
 class Survey:
     """The walk, and what it gathers for the check of the chains and for a repair."""
@@ -136,6 +151,15 @@ class Survey:
             level = below
         self.entries = np.concatenate(self._parts) if self._parts else self.entries
         yield from faults.places(self)
+
+    @property
+    def owners(self) -> list[Owner]:
+        """All files and folders one by one, FAT32's root folder first."""
+        root = self.geometry.root_cluster
+        every = [Owner("/", root, 0, is_dir=True, offset_bytes=0)] if root else []
+        for index, row in enumerate(self.entries[list(_OWNED)].tolist()):
+            every.append(Owner(self.path(index), *row))
+        return every
 
     def path(self, entry: int) -> str:
         """Path of a file or folder; a very long one is cut in its middle."""

@@ -134,7 +134,7 @@ CASES: list[tuple[str, int, Damage]] = [
     ("FAT018", 32, put(512, b"\0\0\0\0")),
     ("FAT019", 16, put(2 * 512 + 3, b"\x7f")),
     ("FAT019", 16, put(37, b"\x01")),
-    ("FAT020", 16, put(19, b"\xff\xff")),
+    ("FAT022", 16, put(19, b"\xff\xff")),
 ]
 
 
