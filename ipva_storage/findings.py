@@ -162,6 +162,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "FAT027": Kind(_W, "type text wrong", "some systems do not open the volume"),
     "FAT028": Kind(_W, "flags of the table in use wrong", "systems may read either copy"),
     "FAT029": Kind(_E, "table lost", "files cannot be found beyond their first cluster"),
+    "FAT030": Kind(_W, "volume longer than its partition", "systems may refuse or cut the volume"),
     # -- flash --------------------------------------------------------------------------------
     "FLASH001": Kind(_W, "clean marker unreadable", "the segment's erase count is lost, no data"),
     "FLASH002": Kind(_W, "open header unreadable", "its records are read all the same"),
