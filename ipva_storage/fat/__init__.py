@@ -6,10 +6,8 @@ table or folder. `summarise` tells size, free space and label without it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ipva_storage.device import SliceDevice, read
 from ipva_storage.fat import geometry as _geometry
 from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
+    from ipva_storage.fat.disk import RepairedVolume
     from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.repairing import Repaired
     from ipva_storage.fat.volume import FatVolume
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FatEntry",
     "FatVolume",
+    "RepairedVolume",
     "Volume",
     "VolumeSummary",
     "check",
@@ -42,6 +42,7 @@ __all__ = [
     "open_first",
     "partitions",
     "repair",
+    "repair_disk",
     "summarise",
 ]
 
@@ -107,16 +108,26 @@ def check_disk(device: BlockDevice, *, progress: Progress = silent) -> Iterator[
     Raises:
         DeviceError: the medium cannot be read.
     """
-    yield from check_table(device)
-    for volume in find_volumes(device):
-        part = SliceDevice(device, volume.offset_bytes, volume.length_bytes)
-        is_lost = volume.is_meant_for_fat and any(read(part, 0, min(512, part.size_bytes)))
-        if volume.kind == "unknown" and not is_lost:
-            continue
-        for found in check(part, progress=progress):
-            at = found.offset_bytes
-            place = None if at is None else at + volume.offset_bytes
-            yield replace(found, where=device.name, offset_bytes=place)
+    from ipva_storage.fat import disk
+
+    return disk.check(device, progress=progress)
+
+
+def repair_disk(
+    device: BlockDevice, *, dry_run: bool = False, progress: Progress = silent
+) -> list[RepairedVolume]:
+    """Mend each FAT volume of a disk, partitioned or not; see `repair`.
+
+    Returns:
+        One for each volume; nothing where the disk has none, nor what is left of one. Places are
+        counted from the start of the disk.
+
+    Raises:
+        DeviceError: the medium cannot be read or written.
+    """
+    from ipva_storage.fat import disk
+
+    return disk.repair(device, dry_run=dry_run, progress=progress)
 
 
 def __getattr__(name: str) -> object:
@@ -129,4 +140,8 @@ def __getattr__(name: str) -> object:
         from ipva_storage.fat.records import FatEntry
 
         return FatEntry
+    if name == "RepairedVolume":
+        from ipva_storage.fat.disk import RepairedVolume
+
+        return RepairedVolume
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

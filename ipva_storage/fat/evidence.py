@@ -32,6 +32,7 @@ TAIL_BYTES_MAX: Final = 64 * 1024
 SLACK_SECTORS: Final = 8
 """A table may be so much longer than it need be, or by two clusters, without surprise."""
 
+PLENTY: Final = 6
 FOLDER_FITS: Final = 4
 HEAD_FITS: Final = 3
 CHAIN_FITS: Final = 2
@@ -50,6 +51,11 @@ class Evidence:
     """Of the folders that were looked at, whether each begins as it should there."""
     chains: list[bool] = field(default_factory=list)
     """Of the chains that were looked at, whether each fits the length of its file."""
+
+    @property
+    def is_plenty(self) -> bool:
+        """Whether nothing speaks against the layout, and several folders and chains for it."""
+        return not self.doubts and sum(self.folders) + sum(self.chains) >= PLENTY
 
     def doubt(self, text: str, points: int) -> None:
         """Count something against the layout."""

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_formats import fat as layout
-from ipva_storage.device import read
+from ipva_storage.device import byte_view, read
+from ipva_storage.device.base import Device, Extent
 from ipva_storage.errors import FatError, UsageError
 from ipva_storage.fat import evidence, geometry
 from ipva_storage.fat.bootfields import BootFields
 from ipva_storage.fat.evidence import Evidence, weigh
-from ipva_storage.fat.format import FAT_COUNT, MEDIA, ROOT_ENTRY_COUNT, choose
+from ipva_storage.fat.format import format  # noqa: A004
 from ipva_storage.fat.geometry import BOOT_BYTES, SECTOR_BYTES_ALLOWED, Geometry
 from ipva_storage.fat.reserved import BACKUP_SECTORS
 from ipva_storage.units import MIB, SECTOR_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ipva_storage.device import BlockDevice
 
@@ -67,14 +70,16 @@ def judge(device: BlockDevice) -> Verdict | None:
     if device.size_bytes < 2 * BOOT_BYTES:
         return None
     there = read(device, 0, BOOT_BYTES)
-    best = _verdict(device, there, "boot sector")
+    best = first = _verdict(device, there, "boot sector")
     if best is not None and not best.evidence.doubts and not _is_contradicted(device, best):
         return best
     for other in _others(device, there):
         if best is None or other.evidence.points >= best.evidence.points + _margin(best, other):
             best = other
-    if best is None or (best.source == "tables" and not _is_enough(best)):
-        return None
+            if best.evidence.is_plenty:
+                break
+    if best is not None and best.source == "tables" and not _is_enough(best):
+        return first
     return best
 
 
@@ -277,19 +282,35 @@ def _root_entries(known: Iterable[BootFields]) -> list[int]:
 def _as_formatted(device: BlockDevice) -> Iterator[BootFields]:
     """The layouts that a format would choose for the device."""
     for bits in (32, 16, 12):
+        blank = _Blank(device.size_bytes)
         try:
-            plan = choose(device.size_bytes, fat_bits=bits, cluster_bytes=None)
+            format(blank, fat_bits=bits)
         except UsageError:
             continue
-        yield BootFields(
-            SECTOR_BYTES,
-            plan.cluster_sectors,
-            plan.reserved_sectors,
-            FAT_COUNT,
-            0 if bits == 32 else ROOT_ENTRY_COUNT,
-            plan.volume_sectors,
-            MEDIA,
-            plan.fat_sectors,
-            bits == 32,
-            *((2, 1, 6) if bits == 32 else ()),
-        )
+        yield BootFields.of(blank.start)
+
+
+class _Blank(Device):
+    """A device that only keeps the boot sector of what is made on it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self.start = bytes(BOOT_BYTES)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def read_into(self, _: int, buffer: WriteableBuffer, /) -> None:
+        view = byte_view(buffer)
+        view[:] = bytes(len(view))
+
+    def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
+        if not offset_bytes:
+            self.start = bytes(byte_view(data)[:BOOT_BYTES])
+
+    def discard(self, _: int, __: int, /) -> None:
+        pass
+
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, self._size_bytes, is_data=False)

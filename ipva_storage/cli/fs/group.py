@@ -20,6 +20,7 @@ ENTRIES: Final = {
     "mkdir": Entry("make a folder", f"{_HERE}.files", "mkdir"),
     "format": Entry("make an empty volume", f"{_HERE}.volume", "format_volume"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
+    "repair": Entry("mend the volumes of a disk", f"{_HERE}.repair", "repair"),
 }
 
 
