@@ -117,8 +117,8 @@ def find(raw: bytes | bytearray, fat_bits: int) -> Iterator[Remains]:
     ends = np.flatnonzero(heads == layout.MARK_END)
     attributes = whole["attributes"]
     is_plain = (attributes & (layout.ATTRIBUTE_LABEL | 0xC0)) == 0
-    is_short = _is_named(whole)
-    is_short &= (heads == layout.MARK_DELETED) & is_plain
+    is_deleted: npt.NDArray[np.bool_] = np.equal(heads, layout.MARK_DELETED)
+    is_short = _is_named(whole) & is_deleted & is_plain
     is_short[int(ends[0]) if len(ends) else len(whole) :] = False
     clusters = records.first_clusters(whole, fat_bits)
     for record in np.flatnonzero(is_short).tolist():

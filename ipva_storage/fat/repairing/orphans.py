@@ -152,8 +152,7 @@ def make_files(draft: Draft, survey: Survey) -> Iterator[Recovered]:
             table.put(chain[-1], table.end)
     editors: dict[int, FolderEditor] = {}
     by_head = {chain[0]: chain for chain in kept}
-    for found in _revive_files(draft, survey, editors, by_head):
-        yield found
+    yield from _revive_files(draft, survey, editors, by_head)
     if by_head:
         yield from _name(draft, survey, editors, list(by_head.values()))
     _write(draft, survey, editors)
