@@ -298,7 +298,6 @@ class ChainMender:
         found = self._lost_folder(part)
         if found is not None:
             self._write_record(part.entry, found, 0)
-            self._is_taken[found] = 1
             return
         yield Lost(self._survey.path(part.entry), "where the folder starts is not known any more")
         row = self._survey.entries[part.entry]
@@ -309,41 +308,17 @@ class ChainMender:
             self._writes.append((at, bytes([layout.MARK_DELETED])))
 
     def _lost_folder(self, part: _Part) -> int | None:
-        """The lost folder that an entry without one evidently named.
-
-        It was in the same folder; where there is more than one, it was made at the same time.
-        """
-        place = self._survey.folders[int(self._survey.entries["folder"][part.entry])]
-        above = 0 if place.start == self._geometry.root_cluster else place.start
-        heads = [
-            head
-            for head in self._folder_heads
-            if self._folder_heads[head] == above and not self._is_taken[head]
-        ]
-        if len(heads) < 2:
-            return heads[0] if heads else None
-        born = self._born(int(self._survey.entries["offset_bytes"][part.entry]))
-        twins = [
-            head for head in heads if self._born(self._geometry.cluster_offset_bytes(head)) == born
-        ]
-        return twins[0] if len(twins) == 1 else None
-
-    @property
-    def _folder_heads(self) -> dict[int, int]:
-        """Lost clusters that begin folders, and what the `..` of each names."""
+        """The lost folder that an entry without one evidently named, taken for it."""
         if self._heads is None:
             in_use = (self._before != FREE) & (self._before != self._table.bad)
             in_use[: layout.FIRST_CLUSTER] = False
-            lost = np.flatnonzero(in_use & (np.frombuffer(self._is_taken, np.uint8) == 0))
-            found = chains.orphans(self._before, lost.astype(np.int32), self._geometry.fat_bits)
-            every = found.heads[: judging.HEADS_LOOKED_AT_MAX].tolist()
-            above = {head: judging.folder_above(self._survey, head) for head in every}
-            self._heads = {head: up for head, up in above.items() if up is not None}
-        return self._heads
-
-    def _born(self, offset_bytes: int) -> bytes:
-        """When the file or folder of a record was made, as it is kept."""
-        return read(self._draft, offset_bytes + 13, 5)
+            is_lost = in_use & (np.frombuffer(self._is_taken, np.uint8) == 0)
+            lost = np.flatnonzero(is_lost).astype(np.int32)
+            self._heads = judging.folder_heads(self._survey, lost)
+        found = judging.lost_folder(self._survey, self._heads, part.entry)
+        if found is not None:
+            del self._heads[found]
+        return found
 
     def _write_record(self, entry: int, first: int, content_bytes: int) -> None:
         at = int(self._survey.entries["offset_bytes"][entry])
