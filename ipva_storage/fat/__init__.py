@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipva_storage.fat.disk import RepairedVolume
     from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.repairing import Repaired
-    from ipva_storage.fat.undelete import Undeleted
+    from ipva_storage.fat.restoring import Undeleted
     from ipva_storage.fat.volume import FatVolume
     from ipva_storage.findings import Finding
     from ipva_storage.progress import Progress
@@ -150,7 +150,7 @@ def undelete(
         FatExistsError: there is something of its name now.
         FatNotFoundError: none of that name was deleted.
     """
-    from ipva_storage.fat.undelete import undelete as _undelete
+    from ipva_storage.fat.restoring import undelete as _undelete
 
     return _undelete(device, path, dry_run=dry_run, code_page=code_page)
 
