@@ -81,9 +81,11 @@ def _boot(_: Appliance, disk: BlockDevice, __: Names) -> Iterator[Finding]:
 
 
 def _cf(_: Appliance, disk: BlockDevice, names: Names) -> Iterator[Finding]:
-    yield from fat.check_disk(disk)
+    findings = list(fat.check_disk(disk))
+    yield from findings
     if not any(found.kind.startswith("FAT") for found in fat.find_volumes(disk)):
-        yield _unformatted(disk, names)
+        if not any(found.code == "FAT001" and found.repair for found in findings):
+            yield _unformatted(disk, names)
         return
     volume = fat.open_first(disk)
     unused = disk.size_bytes - volume.size_bytes

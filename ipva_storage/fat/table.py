@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_formats import fat as layout
-from ipva_storage.device import read
 from ipva_storage.errors import FatError, NoSpaceError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _SHORT_RUN: Final = 64
 """From this length on, runs are handled by NumPy instead of cluster by cluster."""
 
 
-def unpack_fat12(packed: bytes, entry_count: int) -> npt.NDArray[np.uint32]:
+def unpack_fat12(packed: bytes | bytearray, entry_count: int) -> npt.NDArray[np.uint32]:
     """Entries of a FAT12 table.
 
     Args:
@@ -112,25 +111,38 @@ def load(device: BlockDevice, geometry: Geometry, copy: int) -> npt.NDArray[np.u
     Returns:
         Shape (geometry.entry_count,).
     """
-    bits = geometry.fat_bits
     offset_bytes = geometry.fat_offset_bytes + copy * geometry.fat_bytes
-    if bits == 12:
-        packed = read(device, offset_bytes, (geometry.entry_count * bits + 7) // 8)
+    packed = bytearray((geometry.entry_count * geometry.fat_bits + 7) // 8)
+    device.read_into(offset_bytes, packed)
+    return unpack(packed, geometry)
+
+
+def unpack(packed: bytes | bytearray, geometry: Geometry) -> npt.NDArray[np.uint32]:
+    """The entries of a piece of a table, FAT32's top bits included.
+
+    Args:
+        packed: the table; no shorter than its entries, which it may share its memory with.
+        geometry: how wide and how many they are.
+
+    Returns:
+        Shape (geometry.entry_count,).
+    """
+    if geometry.fat_bits == 12:
         return unpack_fat12(packed, geometry.entry_count)
-    values = np.empty(geometry.entry_count, "<u2" if bits == 16 else "<u4")
-    device.read_into(offset_bytes, values.view(np.uint8).data)
-    return values.astype(np.uint32, copy=False)
+    dtype = "<u2" if geometry.fat_bits == 16 else "<u4"
+    return np.frombuffer(packed, dtype, geometry.entry_count).astype(np.uint32, copy=False)
 
 
 class FatTable:
     """The table of one volume."""
 
-    def __init__(self, device: BlockDevice, geometry: Geometry) -> None:
-        """Read the copy in use from `device`."""
+    def __init__(self, device: BlockDevice, geometry: Geometry, *, copy: int | None = None) -> None:
+        """Read a copy from `device`: the one in use, unless another is asked for."""
+        self.copy = (geometry.mirrored_fat or 0) if copy is None else copy
         self._device = device
         self._geometry = geometry
         self._bits = geometry.fat_bits
-        raw = load(device, geometry, geometry.mirrored_fat or 0)
+        raw = load(device, geometry, self.copy)
         self.mask = layout.ENTRY_MASK[self._bits]
         top = (raw >> np.uint32(28)).astype(np.uint8)
         self._kept = top if top.any() else None
@@ -365,6 +377,13 @@ class FatTable:
             for at, data in pieces:
                 self._device.write(base + at, data)
         self._dirty_sectors.clear()
+
+    def with_top_bits(self) -> npt.NDArray[np.uint32]:
+        """The entries as they are on the medium, with FAT32's top four bits."""
+        if self._kept is None:
+            return self.values
+        found: npt.NDArray[np.uint32] = self.values | self._kept.astype(np.uint32) << np.uint32(28)
+        return found
 
     def _packed(self, sector: int, count: int) -> bytes:
         """The bytes of a run of sectors; what follows the last entry in them is zero."""

@@ -21,8 +21,10 @@ ENTRIES: Final = {
     "mv": Entry("move or rename a file or folder", f"{_HERE}.files", "mv"),
     "info": Entry("show kind, room and pieces of a volume", f"{_HERE}.facts", "info"),
     "label": Entry("show or set the label", f"{_HERE}.facts", "label"),
+    "undelete": Entry("put back or copy out deleted files", f"{_HERE}.undelete", "undelete"),
     "format": Entry("make an empty volume", f"{_HERE}.volume", "format_volume"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
+    "repair": Entry("mend the volumes of a disk", f"{_HERE}.repair", "repair"),
 }
 
 
