@@ -118,9 +118,7 @@ def is_short_valid(short: bytes) -> bool:
         return False
     bad = any(byte < 0x20 or byte == 0x7F or chr(byte) in RESERVED for byte in short[1:])
     first = short[0] if short[0] != layout.MARK_KANJI_E5 else 0x41
-    if bad or first < 0x20 or first == 0x7F or chr(first) in RESERVED or 0x2E in short:
-        return False
-    return all(b" " not in part.rstrip(b" ") for part in (short[:8], short[8:]))
+    return not (bad or first < 0x20 or first == 0x7F or chr(first) in RESERVED or 0x2E in short)
 
 
 def fit_short(name: str) -> tuple[bytes, int] | None:
@@ -198,6 +196,23 @@ def make_short(name: str, taken: frozenset[bytes] | set[bytes]) -> bytes:
         if candidate not in taken:
             return candidate
     raise UsageError(f"no short name is left for “{name}” in its folder")
+
+
+def resembles(name: str, short: bytes) -> bool:
+    """Whether a short name, of 11 bytes, was evidently made from a long one; one byte may be wrong.
+
+    Its tail ~N, which depends on what else was in the folder, does not count.
+    """
+    base, extension, _ = _basis(name)
+    text = short.decode("latin-1")
+    stem, tilde, _ = text[:8].rstrip(" ").partition("~")
+    if not tilde and len(stem) != len(base):
+        return False
+    pairs = list(zip(stem, base, strict=False)) + list(
+        zip(text[8:], extension.ljust(3), strict=True)
+    )
+    wrong = sum(one != other for one, other in pairs)
+    return wrong == 0 or (wrong == 1 and len(stem) >= 3)
 
 
 def _with_tail(base: str, extension: str, number: int) -> bytes:
