@@ -99,6 +99,12 @@ def valid_shorts(table: npt.NDArray[Any]) -> Mask:
     return found
 
 
+def bad_bytes(columns: npt.NDArray[np.uint8]) -> Mask:
+    """Which bytes no short name has."""
+    found: Mask = _BAD_BYTES[columns]
+    return found
+
+
 def is_dot(parsed: Records) -> Mask:
     """Which records are named `.` or `..`."""
     return is_named(parsed, records.DOT) | is_named(parsed, records.DOT_DOT)
@@ -263,8 +269,13 @@ def _dates(batch: Batch) -> Mask:
 # -- folders as a whole -----------------------------------------------------------------------
 
 
-def _check_dots(survey: Survey, batch: Batch) -> Iterator[Finding]:
-    """`.` and `..` are the first two records of each folder but the root, and no others."""
+def wrong_dots(survey: Survey, batch: Batch) -> tuple[list[tuple[int, int]], Mask]:
+    """`.` and `..` are the first two records of each folder but the root, and no others.
+
+    Returns:
+        Where that is not so: the place, counted as in `Records.place`, and 0 for `.` or 1 for `..`;
+        and which records are a `.` or `..` too many.
+    """
     parsed = batch.parsed
     places = survey.folders[batch.first_folder : batch.first_folder + len(batch.counts)]
     below = np.array([place.entry >= 0 and bool(place.pieces) for place in places], np.bool_)
@@ -275,16 +286,32 @@ def _check_dots(survey: Survey, batch: Batch) -> Iterator[Finding]:
     for index, short in enumerate((records.DOT, records.DOT_DOT)):
         is_right = _is_dot_at(parsed, spots + index, short, expected[index], survey.geometry)
         wrong += [(int(spot) + index, index) for spot in spots[~is_right]]
-    folders = batch.first_folder + np.searchsorted(
-        np.cumsum(batch.counts), [at for at, _ in wrong], "right"
-    )
-    for (at, index), folder in zip(wrong[:TOLD_MAX], folders.tolist(), strict=False):
-        where = shown(survey.folder_path(folder))
+    is_extra = is_dot(parsed) & ~np.isin(parsed.place, np.concatenate((spots, spots + 1)))
+    return wrong, is_extra
+
+
+def _check_dots(survey: Survey, batch: Batch) -> Iterator[Finding]:
+    wrong, is_extra = wrong_dots(survey, batch)
+    for at, index in wrong[:TOLD_MAX]:
+        where = shown(survey.folder_path(batch.folder_at(at)))
         text = f"record {index + 1} of {where} is not the {_DOTS[index]} of it"
         yield survey.finding("FAT013", text, int(batch.offsets[at]))
-    is_extra = is_dot(parsed) & ~np.isin(parsed.place, np.concatenate((spots, spots + 1)))
     text = "{folder} has a “{name}” where none belongs"
     yield from _tell(survey, batch, "FAT013", text, np.flatnonzero(is_extra))
+
+
+def folders_at_fault(survey: Survey, batch: Batch) -> set[int]:
+    """Index of each folder in whose records something is wrong."""
+    parsed = batch.parsed
+    is_wrong = parsed.is_orphan.copy()
+    for rule in RULES:
+        is_wrong |= rule.find(batch)
+    dots, is_extra = wrong_dots(survey, batch)
+    is_wrong |= is_extra
+    is_wrong[[later for later, _ in samenames.duplicates(parsed, files(parsed))]] = True
+    found = set(np.unique(batch.folder[is_wrong]).tolist())
+    found |= set(batch.stale_folder.tolist())
+    return found | {batch.folder_at(at) for at, _ in dots}
 
 
 _DOTS: Final = ("“.”", "“..”")

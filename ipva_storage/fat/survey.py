@@ -93,6 +93,10 @@ class Batch:
         """Index among all folders, a record."""
         return self.parsed.folder + np.int64(self.first_folder)
 
+    def folder_at(self, place: int) -> int:
+        """Index of the folder of a record, counted as in `Records.place`."""
+        return self.first_folder + int(np.searchsorted(np.cumsum(self.counts), place, "right"))
+
     @property
     def offset_bytes(self) -> npt.NDArray[np.int64]:
         """Where each record is, in bytes from the start of the volume."""

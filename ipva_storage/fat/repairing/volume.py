@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ipva_storage.fat.checking import check
-from ipva_storage.fat.repairing import boot, summary, tables
+from ipva_storage.fat.repairing import boot, chains, folders, summary, tables
 from ipva_storage.fat.repairing.draft import Draft
 from ipva_storage.fat.repairing.lost import Lost, Recovered
 from ipva_storage.fat.table import FatTable
@@ -32,7 +32,7 @@ One = TypeVar("One", bound=Lost | Recovered)
 ROUNDS_MAX: Final = 4
 """How often the passes are run, one after the other. Confidence: chosen."""
 
-PASSES: Final[tuple[Pass, ...]] = ()
+PASSES: Final[tuple[Pass, ...]] = (folders.mend, chains.mend)
 """What mends folders and chains, in order; each on the table as it was left."""
 
 
