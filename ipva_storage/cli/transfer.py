@@ -161,7 +161,9 @@ def _chunks(file: RawDevice, may_stop: Callable[[], None]) -> Iterator[bytes]:
 
 def _modified(path: Path) -> dt.datetime:
     """Local wall-clock time, as FAT keeps it."""
-    return dt.datetime.fromtimestamp(path.stat().st_mtime)
+    from ipva_storage.fat import clock
+
+    return clock.clamp(dt.datetime.fromtimestamp(path.stat().st_mtime))
 
 
 def get(volume: FatVolume, path: str, out: Path, *, force: bool, progress: Progress) -> int:

@@ -13,6 +13,7 @@ from ipva_storage.device import SliceDevice, read
 from ipva_storage.fat import geometry as _geometry
 from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
+from ipva_storage.fat.partitioning import format_partitioned
 from ipva_storage.fat.partitions import Volume, check_table, find_volumes, first_fat
 from ipva_storage.fat.summary import VolumeSummary, summarise
 
@@ -35,6 +36,7 @@ __all__ = [
     "find_volumes",
     "first_fat",
     "format",
+    "format_partitioned",
     "open",
     "open_first",
     "partitions",

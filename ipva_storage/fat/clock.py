@@ -16,10 +16,28 @@ def now() -> datetime:
 
     With it set, an image comes out the same every time.
     """
-    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if fixed.isdigit():
-        return datetime.fromtimestamp(min(int(fixed), 4_354_819_199), UTC).replace(tzinfo=None)
-    return datetime.now()
+    return _fixed() or datetime.now()
+
+
+def clamp(moment: datetime) -> datetime:
+    """A file's time, or SOURCE_DATE_EPOCH in UTC where that is set and earlier.
+
+    So does all that makes images the same every time: what is older is the file's own.
+    """
+    fixed = _fixed()
+    if fixed is None:
+        return moment
+    if moment.tzinfo is None:
+        moment = moment.astimezone()
+    return min(moment.astimezone(UTC).replace(tzinfo=None), fixed)
+
+
+def _fixed() -> datetime | None:
+    """SOURCE_DATE_EPOCH, where it is set to a number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        return None
+    return datetime.fromtimestamp(min(int(text), 4_354_819_199), UTC).replace(tzinfo=None)
 
 
 def encode(moment: datetime) -> tuple[int, int, int]:
