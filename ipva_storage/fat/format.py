@@ -102,9 +102,9 @@ def _contents(plan: Plan, name: bytes | None) -> list[tuple[int, ReadableBuffer]
         (plan.reserved_sectors + copy * plan.fat_sectors, table) for copy in range(plan.fat_count)
     ]
     if plan.fat_bits == 32:
-        info = _fsinfo(plan.cluster_count - 1)
+        info = fsinfo_sector(plan.cluster_count - 1)
         found += [(1, info), (FAT32_BACKUP_SECTOR + 1, info)]
-        found += [(2, _boot_tail()), (FAT32_BACKUP_SECTOR + 2, _boot_tail())]
+        found += [(2, boot_tail()), (FAT32_BACKUP_SECTOR + 2, boot_tail())]
     if name is not None:
         found.append((plan.root_sector, _label_entry(name)))
     return found
@@ -129,7 +129,8 @@ def _label_entry(name: bytes) -> bytes:
     )
 
 
-def _fsinfo(free_count: int) -> bytes:
+def fsinfo_sector(free_count: int) -> bytes:
+    """A new FSInfo."""
     return layout.FSINFO.build(
         {
             "lead_signature": layout.FSINFO_LEAD,
@@ -143,7 +144,7 @@ def _fsinfo(free_count: int) -> bytes:
     )
 
 
-def _boot_tail() -> bytes:
+def boot_tail() -> bytes:
     """The third boot sector of FAT32: only its signature. Source: MS. Confidence: stated."""
     return layout.BOOT_SIGNATURE.to_bytes(2, "little").rjust(SECTOR_BYTES, b"\0")
 

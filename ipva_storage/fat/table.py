@@ -155,6 +155,23 @@ class FatTable:
         self._dirty_sectors.add(first_bit // sector_bits)
         self._dirty_sectors.add((first_bit + self._bits - 1) // sector_bits)
 
+    def put_many(self, clusters: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> None:
+        """Change many entries in memory.
+
+        Args:
+            clusters: which, each once; shape (n,).
+            values: what they become; shape (n,).
+        """
+        old = self.values[clusters]
+        is_counted = (clusters >= layout.FIRST_CLUSTER) & (clusters < self.limit)
+        change = (values == FREE).astype(np.int64) - (old == FREE)
+        self.free_count += int(change[is_counted].sum())
+        self.values[clusters] = values
+        first_bits = clusters[old != values] * self._bits
+        sector_bits = self._geometry.sector_bytes * 8
+        for bits in (first_bits, first_bits + self._bits - 1):
+            self._dirty_sectors.update(np.unique(bits // sector_bits).tolist())
+
     def follow(self, first: int, *, limit: int | None = None) -> tuple[list[int], str | None]:
         """The chain from `first` on, and what is wrong with its end.
 
