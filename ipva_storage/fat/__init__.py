@@ -21,22 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
+    from ipva_storage.fat.defragmenting import Defragmented, defrag
+    from ipva_storage.fat.growing import Grown, GrownDisk, grow, grow_disk
     from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.volume import FatVolume
     from ipva_storage.findings import Finding
 
 __all__ = [
+    "Defragmented",
     "FatEntry",
     "FatVolume",
+    "Grown",
+    "GrownDisk",
     "Volume",
     "VolumeSummary",
     "check",
     "check_disk",
     "check_table",
+    "defrag",
     "find_volumes",
     "first_fat",
     "format",
     "format_partitioned",
+    "grow",
+    "grow_disk",
     "open",
     "open_first",
     "partitions",
@@ -102,7 +110,16 @@ def check_disk(device: BlockDevice) -> Iterator[Finding]:
 
 
 def __getattr__(name: str) -> object:
-    """Import `FatVolume` and `FatEntry`, which bring NumPy, when they are first named."""
+    """Import what brings NumPy when it is first named."""
+    if name in ("Grown", "GrownDisk", "grow", "grow_disk"):
+        from ipva_storage.fat import growing
+
+        found: object = getattr(growing, name)
+        return found
+    if name in ("Defragmented", "defrag"):
+        from ipva_storage.fat.defragmenting import Defragmented, defrag
+
+        return defrag if name == "defrag" else Defragmented
     if name == "FatVolume":
         from ipva_storage.fat.volume import FatVolume
 

@@ -87,6 +87,16 @@ class Tree:
         found = [self._starts(folder)[folder.live & _has_start(folder)] for folder in self.folders]
         return np.concatenate(found)
 
+    def packed_counts(self) -> list[int]:
+        """How many clusters each folder needs without its free records; 0 for a fixed root."""
+        step = self._geometry.cluster_bytes
+        return [
+            -(-max(1, len(_pack(folder.table, folder.live, self._geometry))) // step)
+            if folder.clusters
+            else 0
+            for folder in self.folders
+        ]
+
     def render(
         self, remap: Numbers, starts: Sequence[int], *, is_32: bool, is_packed: bool = False
     ) -> list[bytes]:
@@ -96,7 +106,8 @@ class Tree:
             remap: the new number of each cluster, 0 where its content is gone; shape (entries,).
             starts: where each folder will start.
             is_32: whether the numbers will have 32 bits.
-            is_packed: leave out records that are free.
+            is_packed: leave out records that are free, but in a root folder with a place of its
+                own, which cannot be replaced at once.
         """
         return [
             self._render(index, remap, starts, is_32=is_32, is_packed=is_packed)
@@ -172,7 +183,9 @@ class Tree:
         table["cluster_low"][has_start] = changed[has_start] & 0xFFFF
         if is_32:
             table["cluster_high"][has_start] = changed[has_start] >> 16
-        return _pack(table, folder.live, self._geometry) if is_packed else table.tobytes()
+        if is_packed and folder.clusters:
+            return _pack(table, folder.live, self._geometry)
+        return table.tobytes()
 
     def _set_dots(self, folder: TreeFolder, starts: Numbers, own: int, above: int) -> None:
         for record, (name, number) in enumerate(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ipva_storage.fat.defragmenting import defrag
 from ipva_storage.fat.growing import grow
 from ipva_storage.sim import Exploration, explore
 from ipva_storage.testing.fat_growth import VolumeWork
@@ -53,3 +54,12 @@ def test_no_file_is_lost(kind: str, is_full: bool) -> None:
         pytest.skip("refused: tests/unit/fat/test_growing.py")
     found = holds(work(kind, is_full=is_full), limit=60)
     assert found.states > 2
+
+
+@pytest.mark.parametrize("kind", ["12", "16", "32"])
+def test_defrag_loses_no_file(kind: str) -> None:
+    """Putting files in one piece leaves all of them in every state, and can be done again."""
+    facts = WORK[kind] | {"cluster_bytes": 512, "file_count": 40, "size_bytes": 0}
+    facts["size_bytes"] = facts["before_bytes"] = max(facts["before_bytes"], 500 * KIB)
+    found = holds(VolumeWork(name=f"defrag {kind}", change=defrag, **facts), limit=120)
+    assert found.states > 20

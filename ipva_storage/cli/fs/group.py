@@ -19,6 +19,8 @@ ENTRIES: Final = {
     "rm": Entry("remove files and folders", f"{_HERE}.files", "rm"),
     "mkdir": Entry("make a folder", f"{_HERE}.files", "mkdir"),
     "format": Entry("make an empty volume", f"{_HERE}.make", "format_volume"),
+    "grow": Entry("make a volume larger with its files", f"{_HERE}.grow", "grow"),
+    "defrag": Entry("put files and folders in one piece", f"{_HERE}.defrag", "defrag"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
 }
 

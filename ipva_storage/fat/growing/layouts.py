@@ -117,10 +117,24 @@ def larger(
             return last  # too large for one type and too small for the next
         most = found.data_sector + CLUSTERS_MAX[bits] * now.cluster_sectors
         last = replace(found, volume_sectors=min(most, volume_sectors))
+    raise _too_many(geometry, device.name)
+
+
+def refuse_too_many(geometry: Geometry, size_bytes: int, name: str) -> None:
+    """Refuse a length for which the clusters of a volume are too small, whatever its layout.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if size_bytes > (CLUSTERS_MAX[32] + 1) * geometry.cluster_bytes:
+        raise _too_many(geometry, name)
+
+
+def _too_many(geometry: Geometry, name: str) -> UsageError:
     size = CLUSTERS_MAX[32] * geometry.cluster_bytes
-    raise UsageError(
+    return UsageError(
         f"its clusters of {format_size(geometry.cluster_bytes)} reach to {format_size(size)}",
-        where=device.name,
+        where=name,
         remedy="name that size, or make a new volume with larger clusters and copy the files",
     )
 

@@ -229,6 +229,21 @@ def _settle(device: BlockDevice, geometry: Geometry, sector: bytes, free_count: 
     return header.switch(device, final)
 
 
+def even_out(device: BlockDevice, geometry: Geometry) -> None:
+    """Make all copies of the table what the first is, where they are all in use."""
+    if geometry.mirrored_fat is not None:
+        return
+    size, start = geometry.fat_bytes, geometry.fat_offset_bytes
+    for at in range(0, size, PIECE_BYTES):
+        length = min(PIECE_BYTES, size - at)
+        first = read(device, start + at, length)
+        for copy in range(1, geometry.fat_count):
+            place = start + copy * size + at
+            if read(device, place, length) != first:
+                device.write(place, first)
+    device.flush()
+
+
 def clear_tail(device: BlockDevice, geometry: Geometry, table: FatTable, copies: range) -> None:
     """Make zero what follows the last entry in use in some copies of the table."""
     first_bytes = geometry.entry_count * geometry.fat_bits // 8

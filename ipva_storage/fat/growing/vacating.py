@@ -176,22 +176,12 @@ class _Folders:
         self._contents: list[bytes] = []
         if not len(targets):
             return
-        at = 0
-        for folder in tree.folders:
-            self._chains.append(targets[at : at + len(folder.clusters)])
-            at += len(folder.clusters)
+        whole = [len(folder.clusters) for folder in tree.folders]
+        counts = tree.packed_counts() if is_packed else whole
+        self._chains = np.split(targets, np.cumsum(counts)[:-1])
         starts = [int(chain[0]) if len(chain) else 0 for chain in self._chains]
         is_32 = geometry.fat_bits == 32
         self._contents = tree.render(remap, starts, is_32=is_32, is_packed=is_packed)
-        if is_packed:
-            self._shorten()
-
-    def _shorten(self) -> None:
-        """Give folders that became shorter fewer clusters."""
-        step = self._geometry.cluster_bytes
-        for index, content in enumerate(self._contents):
-            need = max(1, -(-len(content) // step))
-            self._chains[index] = self._chains[index][:need]
 
     def write(self, device: BlockDevice) -> None:
         """Write them, but for a root folder that has a place of its own."""

@@ -19,7 +19,13 @@ from ipva_storage.errors import FatError, NoSpaceError, UsageError
 from ipva_storage.fat import geometry as geometries
 from ipva_storage.fat.checking import check
 from ipva_storage.fat.growing import header, switching, vacating
-from ipva_storage.fat.growing.layouts import VOLUME_SECTORS_MAX, capacity, larger, present
+from ipva_storage.fat.growing.layouts import (
+    VOLUME_SECTORS_MAX,
+    capacity,
+    larger,
+    present,
+    refuse_too_many,
+)
 from ipva_storage.fat.table import FatTable, load
 from ipva_storage.fat.tree import Tree
 from ipva_storage.findings import Severity
@@ -80,7 +86,7 @@ def grow(
         DeviceError: the medium refused.
     """
     found = geometries.parse(device)
-    _refuse_damaged(device)
+    refuse_damaged(device)
     wanted = min((size_bytes or device.size_bytes) // found.sector_bytes, VOLUME_SECTORS_MAX)
     before = present(found)
     if wanted < before.volume_sectors:
@@ -89,6 +95,7 @@ def grow(
             where=device.name,
             remedy="name a larger size",
         )
+    refuse_too_many(found, wanted * found.sector_bytes, device.name)
     work = OverlayDevice(device) if dry_run else device
     after = _rounds(work, found, wanted, progress)
     return Grown(
@@ -96,7 +103,12 @@ def grow(
     )
 
 
-def _refuse_damaged(device: BlockDevice) -> None:
+def refuse_damaged(device: BlockDevice) -> None:
+    """Refuse to work on a volume of which the check says that something is lost or may be.
+
+    Raises:
+        FatError: it is so.
+    """
     errors = [each for each in check(device) if each.severity is Severity.ERROR]
     if errors:
         raise FatError(
@@ -113,19 +125,22 @@ def _rounds(
     """Grow once, or several times by `ROUND_FACTOR` at most."""
     found = _mirrored(device, found)
     while True:
-        now = present(found)
-        size = min(volume_sectors, now.volume_sectors * ROUND_FACTOR)
+        size = min(volume_sectors, present(found).volume_sectors * ROUND_FACTOR)
         new = larger(device, found, size)
+        if new.cluster_count > found.cluster_count:
+            try:
+                found = _round(device, found, new, progress)
+                continue
+            except NoSpaceError:
+                if found.fat_count > 1:
+                    raise
+                found = geometries.parse(device)
+        if found.fat_count > 1:
+            return switching.finish(device, found, old=None)
+        new = larger(device, found, size, may_be_single=True)
         if new.cluster_count <= found.cluster_count:
             return switching.finish(device, found, old=None)
-        try:
-            found = _round(device, found, new, progress)
-        except NoSpaceError:
-            if found.fat_count > 1:
-                raise
-            found = geometries.parse(device)
-            new = larger(device, found, size, may_be_single=True)
-            found = _round(device, found, new, progress)
+        found = _round(device, found, new, progress)
 
 
 def _mirrored(device: BlockDevice, found: Geometry) -> Geometry:
