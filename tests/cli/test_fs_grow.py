@@ -111,3 +111,36 @@ def test_a_failure_on_the_way_is_taken_back(
     assert disk.read_bytes() == before
     assert not list(filled.glob("*.undo"))
     assert undoing.journal_path(None, disk, by_default=True) == disk.with_name("hd-cf.vmdk.undo")
+
+
+def test_defrag_puts_files_in_one_piece(ipva: Ipva, filled: Path, tmp_path: Path) -> None:
+    """What was moved and given back is told; a dry run changes nothing; undo takes it back."""
+    from ipva_storage.cli import targets
+
+    with targets.open_volume(f"{filled}#cf", writable=True) as volume:
+        volume.write("/Filler", bytes(volume.free_bytes - 50_000))
+        for number in range(0, FILES, 2):
+            volume.delete(f"/Some files/A file {number}.txt")
+        volume.write("/In pieces", b"piece" * 16_000)
+        for number in range(0, FILES, 2):
+            data = (tmp_path / "Some files" / f"A file {number}.txt").read_bytes()
+            if number < 4:
+                volume.write(f"/Some files/A file {number}.txt", data)
+            else:
+                (tmp_path / "Some files" / f"A file {number}.txt").unlink()
+        volume.delete("/Filler")
+    disk = filled / "hd-cf.vmdk"
+    before = disk.read_bytes()
+    told = ipva("fs", "defrag", disk, "--dry-run")
+    assert "files would be put in one piece: 1" in told.out
+    assert disk.read_bytes() == before
+    journal = tmp_path / "journal"
+    done = ipva("fs", "defrag", disk, "--undo", journal, "--json").document
+    assert (done["moved"], done["left"], done["dry_run"]) == (1, 0, False)
+    assert done["moved_bytes"] >= 80_000
+    assert same_files(ipva, disk, tmp_path)
+    assert ipva("fs", "cat", f"{disk}:/In pieces").out == "piece" * 16_000
+    assert ipva("fs", "check", disk).status == 0
+    assert "would be put in one piece: 0" in ipva("fs", "defrag", disk, "--dry-run").out
+    assert ipva("undo", journal).status == 0
+    assert disk.read_bytes() == before
