@@ -134,7 +134,7 @@ def test_defrag_puts_files_in_one_piece(ipva: Ipva, filled: Path, tmp_path: Path
     told = ipva("fs", "defrag", disk, "--dry-run")
     assert "files would be put in one piece: 1" in told.out
     assert disk.read_bytes() == before
-    journal = tmp_path / "journal"
+    journal = filled / "journal"
     done = ipva("fs", "defrag", disk, "--undo", journal, "--json").document
     assert (done["moved"], done["left"], done["dry_run"]) == (1, 0, False)
     assert done["moved_bytes"] >= 80_000

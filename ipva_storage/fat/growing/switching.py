@@ -105,8 +105,7 @@ def _copy_folders(
         Where the root folder starts; 0 where it has a place of its own.
     """
     first, step = layout.FIRST_CLUSTER, geometry.cluster_bytes
-    remap = np.arange(len(values) + abs(new.shift), dtype=np.int64)[: geometry.entry_count]
-    remap -= new.shift
+    remap = np.arange(geometry.entry_count, dtype=np.int64) - new.shift
     remap[remap < first] = 0
     counts = [len(folder.clusters) for folder in tree.folders]
     if is_converted:
@@ -166,11 +165,11 @@ def _write_tables(device: BlockDevice, geometry: Geometry, new: Layout, values: 
                 device.write(base + start, piece)
 
 
-def pack(values: Values, fat_bits: int) -> bytes:
-    """The bytes of a table."""
+def pack(values: Values, fat_bits: int) -> memoryview:
+    """The bytes of a table; of FAT32 without a copy."""
     if fat_bits == 12:
-        return pack_fat12(values)
-    return values.astype("<u2" if fat_bits == 16 else "<u4", copy=False).tobytes()
+        return memoryview(pack_fat12(values))
+    return values.astype("<u2" if fat_bits == 16 else "<u4", copy=False).view(np.uint8).data
 
 
 def _write_head(
@@ -251,7 +250,7 @@ def clear_tail(device: BlockDevice, geometry: Geometry, table: FatTable, copies:
     raw = table.values.copy()
     if geometry.fat_bits == 32:
         raw = load(device, geometry, 0)
-    packed = pack(raw, geometry.fat_bits)[start:]
+    packed = bytes(pack(raw, geometry.fat_bits)[start:])
     stop = start + -(-len(packed) // geometry.sector_bytes) * geometry.sector_bytes
     for copy in copies:
         base = geometry.fat_offset_bytes + copy * geometry.fat_bytes

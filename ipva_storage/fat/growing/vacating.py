@@ -92,6 +92,8 @@ def splits(geometry: Geometry, count: int, *, bits: int | None = None) -> Mask:
     A cut could tear what changes such an entry, so that no folder ends in one.
     """
     bits = geometry.fat_bits if bits is None else bits
+    if bits != 12:
+        return np.zeros(count, np.bool_)
     sector_bits = geometry.sector_bytes * 8
     found: Mask = np.arange(count) * bits % sector_bits + bits > sector_bits
     return found
