@@ -23,7 +23,7 @@ _LATEST: Final = datetime(2107, 12, 31, 23, 59, 59)
 def fixed() -> datetime | None:
     """SOURCE_DATE_EPOCH in UTC, where it is set: images then come out the same every time."""
     found = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if not found.isdigit():
+    if not (found.isascii() and found.isdigit()) or len(found) > 18:
         return None
     return datetime.fromtimestamp(min(int(found), 4_354_819_199), UTC).replace(tzinfo=None)
 

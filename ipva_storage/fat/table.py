@@ -185,11 +185,20 @@ class FatTable:
         self._dirty_sectors.add(first_bit // sector_bits)
         self._dirty_sectors.add((first_bit + self._bits - 1) // sector_bits)
 
-    def put_all(self, clusters: Sequence[int], values: Sequence[int]) -> None:
-        """Change many entries in memory; no cluster may be among them twice."""
+    def put_all(
+        self,
+        clusters: Sequence[int] | npt.NDArray[np.int64],
+        values: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None:
+        """Change many entries in memory.
+
+        Args:
+            clusters: which, each once.
+            values: what they become, as many.
+        """
         if len(clusters) <= _SHORT_RUN:
             for cluster, value in zip(clusters, values, strict=True):
-                self.put(cluster, value)
+                self.put(int(cluster), int(value))
             return
         at, new = np.asarray(clusters, np.int64), np.asarray(values, np.uint32)
         old = self.values[at]

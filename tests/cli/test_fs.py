@@ -424,3 +424,51 @@ def test_code_page_of_short_names(ipva: Ipva, tmp_path: Path) -> None:
     refused = ipva("fs", "ls", f"{image}:/", "--code-page", "cp9999")
     assert refused.status == 2
     assert "cp850" in refused.err
+
+
+def test_format_makes_what_is_asked_for(ipva: Ipva, tmp_path: Path) -> None:
+    """Options reach the volume; a disk with a partition table is told as such."""
+    image, code = tmp_path / "disk.img", tmp_path / "code.bin"
+    code.write_bytes(b"\xeb\xfe")
+    image.write_bytes(bytes(20 << 20))
+    options = ["--fat", "16", "--cluster-size", "1K", "--sector-size", "1K", "--reserved", "4"]
+    options += ["--fats", "1", "--root-entries", "256", "--volume-id", "1234-abcd", "--partition"]
+    made = ipva("fs", "format", image, *options, "--boot-code", code, "--label", "x", "--json")
+    assert made.document["fat"] == 16
+    assert made.document["cluster"] == 1024
+    assert made.document["partitioned"] is True
+    volume = image.read_bytes()[1 << 20 :]
+    assert volume[39:43] == bytes.fromhex("cdab3412")
+    assert volume[62:65] == b"\xeb\xfe\0"
+    assert ipva("fs", "check", image).status == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--volume-id", "123456789"], ["--volume-id", "xyz"], ["--cluster-size", "no"],
+     ["--boot-code", "/nowhere"], ["--root-entries", "0"], ["--fats", "99"]],
+)  # fmt: skip
+def test_format_refuses_what_cannot_be(ipva: Ipva, tmp_path: Path, options: list[str]) -> None:
+    """A wish that no volume fulfils leaves the disk alone."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    assert ipva("fs", "format", image, *options).status == 2
+    assert not any(image.read_bytes())
+
+
+def test_format_and_put_come_out_the_same(
+    ipva: Ipva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SOURCE_DATE_EPOCH an image with files is the same every time."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    source = tmp_path / "A long name.txt"
+    found = []
+    for number in range(2):
+        source.write_bytes(b"content")
+        os.utime(source, (1_800_000_000 + number * 100,) * 2)
+        image = tmp_path / f"{number}.img"
+        image.write_bytes(bytes(1 << 20))
+        assert ipva("fs", "format", image, "--label", "x").status == 0
+        assert ipva("fs", "put", source, f"{image}:/").status == 0
+        found.append(image.read_bytes())
+    assert found[0] == found[1]

@@ -22,7 +22,9 @@ ENTRIES: Final = {
     "info": Entry("show kind, room and pieces of a volume", f"{_HERE}.facts", "info"),
     "label": Entry("show or set the label", f"{_HERE}.facts", "label"),
     "undelete": Entry("put back or copy out deleted files", f"{_HERE}.undelete", "undelete"),
-    "format": Entry("make an empty volume", f"{_HERE}.volume", "format_volume"),
+    "format": Entry("make an empty volume", f"{_HERE}.make", "format_volume"),
+    "grow": Entry("make a volume larger with its files", f"{_HERE}.grow", "grow"),
+    "defrag": Entry("put files and folders in one piece", f"{_HERE}.defrag", "defrag"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
     "repair": Entry("mend the volumes of a disk", f"{_HERE}.repair", "repair"),
 }
