@@ -1,4 +1,4 @@
-"""`ipva undo` of everything that changes an image in place."""
+"""`ipva undo` of everything that changes an image in place, byte for byte."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, read
 from ipva_storage.units import GIB, KIB, MIB
-from tests.cli.images import (
-    DATA,
-    change,
-    content_of,
-    files,
-    lose_start,
-    make,
-)
+from tests.cli.test_disk_repair import DATA, change, child_over, content_of, files, lose_start, make
 
 Ipva = Callable[..., Any]
 
@@ -109,3 +102,34 @@ def test_undo_of_a_repair_over_several_files(ipva: Ipva, tmp_path: Path) -> None
     result = ipva("undo", f"{disk}.undo", "--json")
     assert {Path(each["file"]).name for each in result.document["restored"]} == set(before)
     assert {name: files(tmp_path)[name] for name in before} == before
+
+
+# -- what is refused on the way -----------------------------------------------------------------
+
+
+def test_a_dry_resize_sees_what_the_real_one_refuses(ipva: Ipva, tmp_path: Path) -> None:
+    """Too many parts, and a file in the way of one."""
+    disk = make(tmp_path, "twoGbMaxExtentSparse")
+    for options in (["--dry-run"], []):
+        result = ipva("disk", "resize", disk, "3T", *options)
+        assert result.status == 2
+        assert f"ipva disk convert {disk} new.vmdk -O monolithicSparse" in result.err
+    (tmp_path / "disk-s002.vmdk").write_bytes(b"something")
+    for options in (["--dry-run"], []):
+        assert "is there; it is no part" in ipva("disk", "resize", disk, "3G", *options).err
+    assert ipva("disk", "resize", disk, "9M").status == 0
+
+
+def test_a_forced_commit_names_the_children_that_fit_no_more(ipva: Ipva, tmp_path: Path) -> None:
+    """They show what they showed until then, and are refused from then on."""
+    base, child = child_over(ipva, tmp_path)
+    other = tmp_path / "other.vmdk"
+    assert ipva("disk", "snapshot", "create", base, other).status == 0
+    tried = ipva("disk", "snapshot", "commit", child, "--force", "--dry-run")
+    assert f"other.vmdk, which was taken over {base.name} as well, would fit it no more" in (
+        tried.out
+    )
+    done = ipva("disk", "snapshot", "commit", child, "--force", "--json")
+    assert done.document["outdated"] == [str(other)]
+    assert done.document["parent"] == str(base)
+    assert ipva("disk", "check", other).status == 1
