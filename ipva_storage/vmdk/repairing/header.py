@@ -56,7 +56,12 @@ NEWLINES: Final = b"\n \r\n"
 
 
 def best_header(
-    raw: BlockDevice, said_sectors: int | None, said_kind: str, *, has_descriptor: bool
+    raw: BlockDevice,
+    said_sectors: int | None,
+    said_kind: str,
+    *,
+    has_descriptor: bool,
+    read_with: SparseHeader | None = None,
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
@@ -65,16 +70,25 @@ def best_header(
         said_sectors: its capacity by the descriptor, or None.
         said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
+        read_with: the header with which all of it can be read; then its grains and tables are as
+            that says, and only where the directories are is asked.
     """
     is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
         if candidate.is_compressed is not is_stream:
             continue
+        if read_with is not None and _shape(candidate) != _shape(read_with):
+            continue
         points = _points(raw, candidate, said_sectors)
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None
+
+
+def _shape(header: SparseHeader) -> tuple[int, int, int]:
+    """What decides which grain is where."""
+    return header.grain_sectors, header.gtes_per_gt, header.overhead_sectors
 
 
 def _candidates(
