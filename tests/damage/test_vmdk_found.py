@@ -11,6 +11,7 @@ from ipva_storage import vmdk
 from ipva_storage.device import Folder, MemoryDevice, read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import KIB
+from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.extent.header import read_header
 from tests.damage.images import NAME, SECTOR, found, put
 
@@ -123,13 +124,33 @@ def test_no_descriptor_is_made_for_an_extent_that_cannot_be(tmp_path: Path) -> N
 def test_an_extent_is_not_repaired_by_a_descriptor_of_another(tmp_path: Path) -> None:
     """What is asked for is mended or refused, and nothing else is made in its place."""
     folder = made(tmp_path, "monolithicFlat")
-    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).write_bytes(b"lost")
     (tmp_path / "disk-s001.vmdk").write_bytes(b"no header" * 1000)
+    with pytest.raises(VmdkError, match="nothing in it is recognised"):
+        vmdk.repair(folder, "disk-s001.vmdk")
+    assert (tmp_path / NAME).read_bytes() == b"lost"
+    (tmp_path / NAME).unlink()
     with pytest.raises(VmdkError, match="nothing in it is recognised"):
         vmdk.repair(folder, "disk-s001.vmdk")
     assert not (tmp_path / NAME).exists()
     assert vmdk.repair(folder, FLAT).left == ()
     assert content(folder) == CONTENT
+
+
+def test_a_lost_copy_of_a_table_is_no_reason_to_read_the_rest_in_another_way(
+    tmp_path: Path,
+) -> None:
+    """Tables that are not of the usual length stay so, where the disk reads without an error."""
+    raw, few = MemoryDevice(), CONTENT[: 72 * KIB]
+    with new_sparse(raw, NAME, len(few), grain_sectors=8, gtes_per_gt=4) as disk:
+        disk.write(0, few)
+    put(read_header(raw).rgd_offset_sectors * SECTOR + 4, 0)(raw.data)
+    (tmp_path / NAME).write_bytes(raw.data)
+    folder = Folder(tmp_path)
+    assert found(folder) == {"VMDK008"}
+    assert vmdk.repair(folder, NAME).left == ()
+    assert content(folder) == few
+    assert found(folder) == set()
 
 
 def test_no_remains_are_promised_where_nothing_is_named(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def best_header(
     *,
     has_descriptor: bool,
     is_disputed: bool = False,
+    read_with: SparseHeader | None = None,
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
@@ -70,11 +71,15 @@ def best_header(
         said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
         is_disputed: the header says another capacity, and is not believed less for that.
+        read_with: the header with which all of it can be read; then its grains and tables are as
+            that says, and only where the directories are is asked.
     """
     is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
         if candidate.is_compressed is not is_stream:
+            continue
+        if read_with is not None and _shape(candidate) != _shape(read_with):
             continue
         points = _points(raw, candidate, None if is_disputed else said_sectors)
         if points is not None and is_disputed:  # the directories tell more than what they lead to
@@ -82,6 +87,11 @@ def best_header(
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None
+
+
+def _shape(header: SparseHeader) -> tuple[int, int, int]:
+    """What decides which grain is where."""
+    return header.grain_sectors, header.gtes_per_gt, header.overhead_sectors
 
 
 def _candidates(

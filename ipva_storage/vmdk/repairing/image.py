@@ -14,7 +14,7 @@ from ipva_storage.device import read
 from ipva_storage.errors import DeviceError, VmdkError
 from ipva_storage.findings import Finding, Severity
 from ipva_storage.progress import silent
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.checking import check
 from ipva_storage.vmdk.checking.image import REPAIR
@@ -152,15 +152,19 @@ def _descriptor_of(draft: Draft, name: str) -> str:
     wanted = texts.descriptor_name(name)
     if wanted == name or not draft.has(name):
         return name
-    if not draft.has(wanted):
-        text = texts.separate_text(draft.folder, wanted, b"")
-        return wanted if text is None or _names(text, name) else name
-    with draft.folder.open(wanted) as raw:
-        if not access.is_vmdk(raw):
-            return wanted
-        with contextlib.suppress(VmdkError):
-            return wanted if _names(access.read_descriptor(raw), name) else name
-    return name
+    text = texts.separate_text(draft.folder, wanted, b"")  # where one has to be made
+    if draft.has(wanted):
+        with draft.folder.open(wanted) as raw:
+            if access.is_vmdk(raw):
+                text = _text_or_empty(raw)
+    return wanted if text is None or _names(text, name) else name
+
+
+def _text_or_empty(raw: BlockDevice) -> Descriptor:
+    try:
+        return access.read_descriptor(raw)
+    except VmdkError:
+        return Descriptor("")
 
 
 def _names(text: Descriptor, name: str) -> bool:
@@ -296,12 +300,14 @@ def _mend_extent(
         from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""
+        read_with = None if is_unusable or _is_doubtful(before, raw.name) else header
         header = best_header(
             raw,
             said_sectors,
             kind,
             has_descriptor=is_embedded,
             is_disputed=is_embedded and "VMDK004" in codes,
+            read_with=read_with,
         )
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
@@ -326,6 +332,15 @@ def _put_header(
 ) -> None:
     """One sector at once; of a whole header just the fields."""
     draft.write(draft.step(name), 0, build_header(header)[:length_bytes])
+
+
+def _is_doubtful(before: Sequence[Finding], name: str) -> bool:
+    """Whether a file may not read as it should with the header that it has."""
+    return any(
+        one.severity is Severity.ERROR or one.code == "VMDK034"
+        for one in before
+        if one.where in (None, name, printable(name))
+    )
 
 
 def likely_sectors(
