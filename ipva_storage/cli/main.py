@@ -96,6 +96,6 @@ def _refuse(error: IpvaError, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
+        places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.advice}
         click.echo(json.dumps({"error": {"message": error.message, **places}}))
     return CANNOT_RUN

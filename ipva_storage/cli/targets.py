@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from ipva_storage.errors import IpvaError, UsageError
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from ipva_storage.appliance import Appliance
     from ipva_storage.device import BlockDevice
@@ -126,13 +128,17 @@ def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevi
 
         machine = open_vm(vm, allow_outside=allow_outside)
         return machine.open_disk(Role(role), writable=writable)
+    _refuse_folder(text)
+    return open_image(text, writable=writable, allow_outside=allow_outside)
+
+
+def _refuse_folder(text: str) -> None:
     if Path(text).is_dir():
         raise UsageError(
             "it is a folder, not a disk",
             where=text,
-            remedy=f"name one of its disks, like {text}#cf",
+            remedy=f"name one of its disks, like {shlex.quote(f'{text}#cf')}",
         )
-    return open_image(text, writable=writable, allow_outside=allow_outside)
 
 
 def open_image(
@@ -150,13 +156,23 @@ def open_image(
     return image.disk_in(raw, folder, writable=writable, as_found=True)
 
 
-@contextlib.contextmanager
-def open_volume(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[FatVolume]:
+def open_volume(
+    text: str, *, writable: bool = False, dry_run: bool = False, code_page: str = "cp437"
+) -> AbstractContextManager[FatVolume]:
     """The first FAT volume of a disk, flushed and closed at the end of the block."""
+    opened = open_disk(text, writable=writable, dry_run=dry_run)
+    return volume_on(opened, writable=writable, code_page=code_page)
+
+
+@contextlib.contextmanager
+def volume_on(
+    opened: AbstractContextManager[BlockDevice], *, writable: bool, code_page: str
+) -> Iterator[FatVolume]:
+    """As `open_volume`, on a disk that is opened otherwise."""
     from ipva_storage import fat
 
-    with open_disk(text, writable=writable, dry_run=dry_run) as device:
-        volume = fat.open_first(device)
+    with opened as device:
+        volume = fat.open_first(device, code_page=code_page)
         try:
             yield volume
             if writable:
@@ -175,6 +191,7 @@ def image_path(text: str, *, allow_outside: bool = False) -> Path:
     """The file that holds a disk, for jobs that look at the image and not through it."""
     vm, role = split_role(text)
     if role is None:
+        _refuse_folder(text)
         return Path(text)
     from ipva_storage.appliance import Role
 

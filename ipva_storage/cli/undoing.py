@@ -108,7 +108,7 @@ class Undo:
             return folder
         from ipva_storage.device.undo import UndoFolder
 
-        return UndoFolder(folder.path, self._journal, allow_outside=folder.allow_outside)
+        return UndoFolder(folder, self._journal)
 
     def say(self) -> None:
         """Tell the user how to take the job back, where there is anything to."""

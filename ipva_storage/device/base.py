@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -185,6 +185,9 @@ def read(device: BlockDevice, offset_bytes: int, length_bytes: int) -> bytes:
             where=device.name,
             offset_bytes=offset_bytes,
         )
+    take: Callable[[int, int], bytes] | None = getattr(device, "read_bytes", None)
+    if take is not None:
+        return take(offset_bytes, length_bytes)
     buffer = bytearray(length_bytes)
     device.read_into(offset_bytes, buffer)
     return bytes(buffer)

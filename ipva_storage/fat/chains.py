@@ -23,6 +23,9 @@ USED_CLUSTERS_MAX: Final = 6_000_000
 FRAGMENTS_MAX: Final = 1_000_000
 """Most pieces of chains that are analysed, which takes some seconds. Confidence: chosen."""
 
+MEETINGS_MAX: Final = 10_000
+"""Most places at which chains meet that are told apart. Confidence: chosen."""
+
 
 class End(IntEnum):
     """How a chain ends."""
@@ -41,7 +44,7 @@ class End(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChainMap:
-    """What all chains from given starts look like; the first three have one element a start."""
+    """What all chains from given starts look like; the first four have one element a start."""
 
     lengths: npt.NDArray[np.int64]
     """Clusters up to the end; 0 where the start is bad. Without meaning in a ring."""
@@ -49,6 +52,10 @@ class ChainMap:
     """`End` of each."""
     is_shared: npt.NDArray[np.bool_]
     """Whether one of its clusters belongs to another chain, too."""
+    meeting: npt.NDArray[np.int64]
+    """Where that is the case, the first such cluster, else 0."""
+    meetings_after: dict[int, int]
+    """For each cluster at which chains meet, the next one at which others join them."""
     lost: npt.NDArray[np.int32]
     """Clusters in use that no start leads to, in order."""
 
@@ -73,16 +80,54 @@ def analyse(
     is_start_good = (starts >= layout.FIRST_CLUSTER) & (starts < len(values))
     is_start_good[is_start_good] = in_use[starts[is_start_good]]
     start_nodes = np.searchsorted(nodes, starts[is_start_good])
-    succ, ends, weights, at = _contract(succ, ends, start_nodes)
-    distance, last, reached, shared = _double(succ, weights, at)
+    succ, ends, weights, heads, at = _contract(succ, ends, start_nodes)
+    distance, last, reached, marked = _double(succ, weights, at)
+    first, after = _meetings(succ, marked)
     lengths = np.zeros(len(starts), np.int64)
     found = np.full(len(starts), End.START, np.int8)
     is_shared = np.zeros(len(starts), np.bool_)
     lengths[is_start_good] = distance[at] + weights[last[at]]
     is_ring = (succ[last[at]] != last[at]) | (ends[last[at]] == End.RING)
     found[is_start_good] = np.where(is_ring, np.int8(End.RING), ends[last[at]])
-    is_shared[is_start_good] = shared[at] & ~is_ring
-    return ChainMap(lengths, found, is_shared, nodes[~np.repeat(reached, weights)])
+    is_met = marked[first[at]] & ~is_ring
+    is_shared[is_start_good] = is_met
+    meeting = np.zeros(len(starts), np.int64)
+    clusters = nodes[heads]
+    meeting[is_start_good] = np.where(is_met, clusters[first[at]], 0)
+    following = {
+        int(clusters[node]): int(clusters[after[node]])
+        for node in np.flatnonzero(marked & (after != np.arange(len(after))) & marked[after])[
+            :MEETINGS_MAX
+        ].tolist()
+    }
+    lost = nodes[~np.repeat(reached, weights)]
+    return ChainMap(lengths, found, is_shared, meeting, following, lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """The chains that lost clusters make, from those of their clusters that none points to."""
+
+    heads: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    is_whole: npt.NDArray[np.bool_]
+    """Whether a chain ends as it should, and none of its clusters is in another chain."""
+
+
+def orphans(values: npt.NDArray[np.uint32], lost: npt.NDArray[np.int32], fat_bits: int) -> Orphans:
+    """Look at the chains of lost clusters; those that are rings have no head and are left out."""
+    if not len(lost):
+        return Orphans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+    only = np.zeros(len(values), np.uint32)
+    only[lost] = values[lost]
+    targets = only[lost]
+    targets = targets[(targets >= layout.FIRST_CLUSTER) & (targets < len(values))]
+    is_head = np.zeros(len(values), np.bool_)
+    is_head[lost] = True
+    is_head[targets] = False
+    heads = np.flatnonzero(is_head)
+    found = analyse(only, heads, fat_bits)
+    return Orphans(heads, found.lengths, (found.ends == End.GOOD) & ~found.is_shared)
 
 
 def is_too_much(values: npt.NDArray[np.uint32]) -> bool:
@@ -117,14 +162,19 @@ def _successors(
 def _contract(
     succ: npt.NDArray[np.int32], ends: npt.NDArray[np.int8], starts: npt.NDArray[np.int64]
 ) -> tuple[
-    npt.NDArray[np.int32], npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.int64]
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int8],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
 ]:
     """Make one node of each run of neighbours that only follow each other.
 
     Files lie mostly in one piece, so that few nodes are left.
 
     Returns:
-        Successors and ends of the runs, their lengths in clusters, and the runs of the starts.
+        Successors and ends of the runs, their lengths in clusters, the node that each begins with,
+        and the runs of the starts.
     """
     count = len(succ)
     itself = np.arange(count, dtype=np.int32)
@@ -140,7 +190,7 @@ def _contract(
     run_ends = ends[tails]
     closes = (following != tails) & (run_succ == np.arange(len(heads)))
     run_ends[closes] = End.RING
-    return run_succ, run_ends, tails - heads + 1, run_of[starts].astype(np.int64)
+    return run_succ, run_ends, tails - heads + 1, heads, run_of[starts].astype(np.int64)
 
 
 def _double(
@@ -151,7 +201,7 @@ def _double(
     npt.NDArray[np.bool_],
     npt.NDArray[np.bool_],
 ]:
-    """A node's distance to its last node; that node; is it reached; is one after it shared."""
+    """A node's distance to its last node; that node; is it reached; do chains meet there."""
     count = len(succ)
     itself = np.arange(count, dtype=np.int32)
     distance = np.where(succ != itself, weights, 0).astype(np.int32)
@@ -166,15 +216,17 @@ def _double(
             break
     into = np.bincount(succ[reached & (succ != itself)], minlength=count)
     into += np.bincount(starts, minlength=count)
-    return distance, jump, reached, _leads_to(succ, reached & (into > 1))
+    return distance, jump, reached, reached & (into > 1)
 
 
-def _leads_to(succ: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which nodes are marked or have a marked one after them."""
+def _meetings(
+    succ: npt.NDArray[np.int32], marked: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """For each node the first marked one from it on, and that after it; if none, some other."""
+    itself = np.arange(len(succ), dtype=np.int32)
     if not marked.any():
-        return marked
-    found, jump = marked.copy(), succ
+        return itself, itself
+    jump = np.where(marked, itself, succ)
     for _ in range(len(succ).bit_length() + 1):
-        found |= found[jump]
         jump = jump[jump]
-    return found
+    return jump, jump[succ]

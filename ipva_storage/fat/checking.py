@@ -5,249 +5,81 @@ The order is from the boot sector inwards; what comes first explains what comes 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from ipva_formats import fat as layout
-from ipva_storage.device import read
 from ipva_storage.errors import FatError
-from ipva_storage.fat import chains, geometry
-from ipva_storage.fat.chains import End
-from ipva_storage.fat.fsinfo import FsInfo
-from ipva_storage.fat.survey import Owner, Survey, printable
+from ipva_storage.fat import copies, geometry, judging, layouts, structure
+from ipva_storage.fat.survey import Survey
 from ipva_storage.fat.table import FatTable
-from ipva_storage.findings import Finding
-from ipva_storage.units import MIB
+from ipva_storage.findings import Finding, Severity
+from ipva_storage.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
+    from ipva_storage.progress import Progress
 
-_STATE_AT: Final = {12: 0x25, 16: 0x25, 32: 0x41}
-"""Offset of the state byte in the boot sector."""
-_NO_LABEL: Final = b"NO NAME    "
+REPAIR: Final = "ipva fs repair DISK"
+"""The command that mends what is found. `DISK` becomes the name that the user can type."""
 
 
-def check(device: BlockDevice) -> Iterator[Finding]:
+def check(device: BlockDevice, *, progress: Progress = silent) -> Iterator[Finding]:
     """What is wrong with the volume on `device`; it is only read.
+
+    Args:
+        device: the volume.
+        progress: told how much of what is read has been read.
 
     Raises:
         DeviceError: the medium cannot be read.
     """
+    for found in _check(device, progress):
+        is_to_mend = found.severity is not Severity.INFO
+        yield replace(found, repair=REPAIR) if is_to_mend and found.repair is None else found
+
+
+def _check(device: BlockDevice, progress: Progress) -> Iterator[Finding]:
     try:
-        found = geometry.parse(device)
+        geometry.parse(device)
     except FatError as error:
-        yield Finding("FAT001", "boot sector", error.message, where=device.name, offset_bytes=0)
+        yield structure.unusable(device, error.message, layouts.judge(device))
         return
-    yield from _check_boot(device, found)
-    table = FatTable(device, found)
-    yield from _check_table(device, found, table)
+    verdict = layouts.judge(device)
+    if verdict is None:
+        return
+    yield from structure.check_boot(device, verdict)
+    yield from _check_content(device, verdict.geometry, progress)
+
+
+def _check_content(device: BlockDevice, found: Geometry, progress: Progress) -> Iterator[Finding]:
+    total_bytes = (found.fat_count + 1) * found.fat_bytes
+    progress(0, total_bytes)
+    table = FatTable(device, found, copy=copies.best_copy(device, found))
+    yield from structure.check_heads(device, found, table)
+    yield from _compare_copies(device, found, table.copy)
+    progress(found.fat_count * found.fat_bytes, total_bytes)
     survey = Survey(device, found, table)
     yield from survey.walk()
-    yield from _check_label(device, found, survey.label)
-    yield from _check_chains(device, found, table, survey.owners)
-    yield from _check_fsinfo(device, found, table)
+    yield from structure.check_label(device, found, survey.label)
+    yield from judging.findings(survey)
+    yield from structure.check_fsinfo(device, found, table)
+    progress(total_bytes, total_bytes)
 
 
-def _check_boot(device: BlockDevice, found: Geometry) -> Iterator[Finding]:
-    for text in found.oddities:
-        yield Finding("FAT002", "boot sector", text, where=device.name, offset_bytes=0)
-    if found.volume_bytes > device.size_bytes:
-        yield Finding(
-            "FAT020",
-            "boot sector",
-            f"the volume has {found.volume_bytes} bytes, its device {device.size_bytes}",
-            where=device.name,
-            offset_bytes=0,
-        )
-    if found.state & layout.BOOT_STATE_DIRTY:
-        yield Finding(
-            "FAT019",
-            "boot sector",
-            "the boot sector says that the volume was not closed",
-            where=device.name,
-            offset_bytes=_STATE_AT[found.fat_bits],
-        )
-    if found.backup_offset_bytes is not None:
-        yield from _check_backup(device, found.backup_offset_bytes)
-
-
-def _check_backup(device: BlockDevice, offset_bytes: int) -> Iterator[Finding]:
-    boot = bytearray(read(device, 0, geometry.BOOT_BYTES))
-    backup = bytearray(read(device, offset_bytes, geometry.BOOT_BYTES))
-    boot[_STATE_AT[32]] = backup[_STATE_AT[32]] = 0
-    if boot != backup:
-        at = next(
-            at for at, pair in enumerate(zip(boot, backup, strict=True)) if len(set(pair)) > 1
-        )
-        yield Finding(
-            "FAT003",
-            "backup boot sector",
-            f"the backup boot sector differs from the boot sector from byte {at} on",
-            where=device.name,
-            offset_bytes=offset_bytes + at,
-        )
-
-
-def _check_table(device: BlockDevice, found: Geometry, table: FatTable) -> Iterator[Finding]:
-    expected = table.mask & ~0xFF | found.media
-    if table[0] != expected:
-        yield Finding(
-            "FAT004",
-            "table",
-            f"the first entry of the table is 0x{table[0]:X} instead of 0x{expected:X}",
-            where=device.name,
-            offset_bytes=found.fat_offset_bytes,
-        )
-    error_bit = layout.NO_ERROR_BIT[found.fat_bits]
-    for is_wrong, text in (
-        (not table.is_clean, "the table says that the volume was not closed"),
-        (bool(error_bit) and not table[1] & error_bit, "the table says that the disk had errors"),
-    ):
-        if is_wrong:
+def _compare_copies(device: BlockDevice, found: Geometry, best: int) -> Iterator[Finding]:
+    """Which copies differ, and which of them fits the folders."""
+    every = structure.copies_in_use(found)
+    for copy in every[1:]:
+        count, first = structure.differing_sectors(device, found, copy)
+        if count:
             yield Finding(
-                "FAT019", "table", text, where=device.name, offset_bytes=found.fat_offset_bytes
+                "FAT005",
+                "table",
+                f"copy {copy + 1} of the table differs from copy {every[0] + 1} in {count} sectors;"
+                f" copy {best + 1} fits the folders best",
+                where=device.name,
+                offset_bytes=found.fat_offset_bytes + copy * found.fat_bytes + first,
             )
-    if found.mirrored_fat is None:
-        for copy in range(1, found.fat_count):
-            yield from _compare_copy(device, found, copy)
-
-
-def _compare_copy(device: BlockDevice, found: Geometry, copy: int) -> Iterator[Finding]:
-    """Compare a copy of the table with the first, as far as its entries count."""
-    length = (found.entry_count * found.fat_bits + 7) // 8
-    other = found.fat_offset_bytes + copy * found.fat_bytes
-    differing, first = 0, -1
-    for at in range(0, length, MIB):
-        size = min(MIB, length - at)
-        ours = np.frombuffer(read(device, found.fat_offset_bytes + at, size), np.uint8)
-        theirs = np.frombuffer(read(device, other + at, size), np.uint8)
-        places = np.flatnonzero(ours != theirs)
-        if len(places):
-            first = first if differing else at + int(places[0])
-            differing += len(np.unique((places + at) // found.sector_bytes))
-    if differing:
-        yield Finding(
-            "FAT005",
-            "table",
-            f"copy {copy + 1} of the table differs from the first in {differing} sectors",
-            where=device.name,
-            offset_bytes=other + first,
-        )
-
-
-def _check_label(device: BlockDevice, found: Geometry, root: bytes | None) -> Iterator[Finding]:
-    """The label in the boot sector and the one in the root folder should be the same."""
-    if found.boot_label is None:
-        return
-    in_root = _NO_LABEL if root is None else root
-    if found.boot_label != in_root:
-        shown = [text.decode("cp437").rstrip(" \0") for text in (found.boot_label, in_root)]
-        yield Finding(
-            "FAT017",
-            "label",
-            printable(f"the boot sector says “{shown[0]}”, the root folder “{shown[1]}”"),
-            where=device.name,
-            offset_bytes=0,
-        )
-
-
-def _check_chains(
-    device: BlockDevice, found: Geometry, table: FatTable, owners: list[Owner]
-) -> Iterator[Finding]:
-    owning = [owner for owner in owners if owner.first_cluster or owner.is_dir]
-    if chains.is_too_much(table.values):
-        yield Finding(
-            "FAT021",
-            "table",
-            "the chains: there are too many clusters in use, or too many fragments",
-            where=device.name,
-            offset_bytes=found.fat_offset_bytes,
-        )
-        return
-    starts = np.array([owner.first_cluster for owner in owning], np.int64)
-    chain_map = chains.analyse(table.values, starts, found.fat_bits)
-    for owner in owners:
-        if not owner.first_cluster and owner.content_bytes:
-            yield _owner_finding(device, owner, "FAT012", "has content and no first cluster")
-    content = np.array([owner.content_bytes for owner in owning], np.int64)
-    is_dir = np.array([owner.is_dir for owner in owning], np.bool_)
-    need = -(-content // found.cluster_bytes)
-    good = chain_map.ends == End.GOOD
-    is_short = good & ~is_dir & (chain_map.lengths < need)
-    is_long = good & ~is_dir & (chain_map.lengths > need)
-    suspects = ~good | is_short | is_long | chain_map.is_shared
-    for index in np.flatnonzero(suspects).tolist():
-        yield from _judge(
-            device,
-            owning[index],
-            End(int(chain_map.ends[index])),
-            int(chain_map.lengths[index]),
-            int(need[index]),
-            is_shared=bool(chain_map.is_shared[index]),
-        )
-    if len(chain_map.lost):
-        yield Finding(
-            "FAT011",
-            "table",
-            f"{len(chain_map.lost)} clusters are in use and belong to no file, "
-            f"the first is cluster {chain_map.lost[0]}",
-            where=device.name,
-            offset_bytes=found.cluster_offset_bytes(int(chain_map.lost[0])),
-        )
-
-
-_END_TEXT: Final = {
-    End.FREE: ("FAT006", "ends in a free cluster after {length} clusters"),
-    End.BAD: ("FAT006", "ends in a cluster marked bad after {length} clusters"),
-    End.OUTSIDE: ("FAT006", "points to a cluster that does not exist after {length} clusters"),
-    End.RING: ("FAT009", "runs in a ring"),
-    End.START: ("FAT012", "starts at cluster {first}, which is not in use"),
-}
-
-
-def _judge(
-    device: BlockDevice, owner: Owner, end: End, length: int, need: int, *, is_shared: bool
-) -> Iterator[Finding]:
-    if end in _END_TEXT:
-        code, text = _END_TEXT[end]
-        text = text.format(length=length, first=owner.first_cluster)
-        yield _owner_finding(device, owner, code, f"has a chain that {text}")
-    elif not owner.is_dir and length != need:
-        code = "FAT007" if length < need else "FAT008"
-        text = f"has {owner.content_bytes} bytes, which take {need} clusters, and has {length}"
-        yield _owner_finding(device, owner, code, text)
-    if is_shared:
-        yield _owner_finding(device, owner, "FAT010", "shares clusters with another file or folder")
-
-
-def _owner_finding(device: BlockDevice, owner: Owner, code: str, text: str) -> Finding:
-    return Finding(
-        code,
-        "folder" if owner.is_dir else "file",
-        printable(f"“{owner.path}” {text}"),
-        where=device.name,
-        offset_bytes=owner.offset_bytes,
-    )
-
-
-def _check_fsinfo(device: BlockDevice, found: Geometry, table: FatTable) -> Iterator[Finding]:
-    if found.fsinfo_offset_bytes is None:
-        return
-    info = FsInfo(device, found.fsinfo_offset_bytes)
-    text = None
-    if not info.is_valid:
-        text = "the free-space summary is damaged"
-    elif info.free_count is not None and info.free_count != table.free_count:
-        text = f"the summary says {info.free_count} free clusters, and there are {table.free_count}"
-    if text is not None:
-        yield Finding(
-            "FAT018",
-            "free-space summary",
-            text,
-            where=device.name,
-            offset_bytes=found.fsinfo_offset_bytes,
-        )

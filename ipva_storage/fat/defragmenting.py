@@ -19,8 +19,8 @@ from ipva_storage.errors import NoSpaceError
 from ipva_storage.fat import geometry as geometries
 from ipva_storage.fat.growing import switching, vacating
 from ipva_storage.fat.growing.volume import refuse_damaged
+from ipva_storage.fat.relocating import FolderTree
 from ipva_storage.fat.table import FREE, FatTable, runs
-from ipva_storage.fat.tree import Tree
 from ipva_storage.progress import silent
 from ipva_storage.units import format_size
 
@@ -84,7 +84,7 @@ def defrag(
     moved = moved_clusters = freed = left = 0
     for _ in range(ROUNDS_MAX):
         table = FatTable(work, found)
-        tree = Tree(work, found, table)
+        tree = FolderTree(work, found, table)
         planned = _plan(found, table, tree, work.name)
         left = planned.left_count
         if not planned.is_needed:
@@ -101,7 +101,7 @@ def defrag(
     return Defragmented(moved, left, moved_clusters * step, freed * step)
 
 
-def _plan(geometry: Geometry, table: FatTable, tree: Tree, name: str) -> _Round:
+def _plan(geometry: Geometry, table: FatTable, tree: FolderTree, name: str) -> _Round:
     count = len(table)
     free = table.values == FREE
     free[: layout.FIRST_CLUSTER] = False
@@ -139,7 +139,7 @@ def _pieces(places: npt.NDArray[np.int64], counts: list[int]) -> int:
     return sum(len(runs(chain.tolist())) for chain in chains)
 
 
-def _files_in_pieces(table: FatTable, tree: Tree) -> list[npt.NDArray[np.int64]]:
+def _files_in_pieces(table: FatTable, tree: FolderTree) -> list[npt.NDArray[np.int64]]:
     """The chains of files that are in pieces, the longest first."""
     folders = {folder.start for folder in tree.folders}
     chains = []

@@ -33,6 +33,8 @@ class Geometry:
     cluster_bytes: int
     cluster_count: int
     """Data clusters, numbered from 2; never more than the table has entries for."""
+    claimed_cluster_count: int
+    """What the boot sector says; more than `cluster_count` where the table is too small for it."""
     reachable_cluster_count: int
     """Those that lie within the device: fewer on an image that was cut off."""
     volume_bytes: int
@@ -110,6 +112,11 @@ def from_boot_sector(sector: bytes, device_bytes: int, name: str) -> Geometry:
     return _measure(boot, boot_32, device_bytes, name)
 
 
+def fault(sector: bytes) -> str | None:
+    """Why 512 bytes cannot be a boot sector of FAT, or None."""
+    return _fault(layout.BOOT_SECTOR.parse(sector), layout.BOOT_SECTOR_32.parse(sector))
+
+
 def _fault(boot: Any, boot_32: Any) -> str | None:
     """Why a boot sector cannot be one, or None."""
     size = boot.cluster_sectors
@@ -158,6 +165,7 @@ def _measure(boot: Any, boot_32: Any, device_bytes: int, name: str) -> Geometry:
         sector_bytes=sector_bytes,
         cluster_bytes=cluster_bytes,
         cluster_count=count,
+        claimed_cluster_count=claimed,
         reachable_cluster_count=min(count, reachable),
         volume_bytes=volume_sectors * sector_bytes,
         fat_offset_bytes=boot.reserved_sectors * sector_bytes,
@@ -175,7 +183,7 @@ def _measure(boot: Any, boot_32: Any, device_bytes: int, name: str) -> Geometry:
         label=_label(full),
         boot_label=full.label if full.extended_signature == layout.EXTENDED_SIGNATURE else None,
         state=full.state,
-        oddities=tuple(_oddities(full, bits, claimed, count)),
+        oddities=tuple(_oddities(full, bits, claimed)),
     )
 
 
@@ -210,7 +218,7 @@ def _label(boot: Any) -> str | None:
     return None if text in ("", "NO NAME") else text
 
 
-def _oddities(boot: Any, bits: int, claimed: int, count: int) -> list[str]:
+def _oddities(boot: Any, bits: int, claimed: int) -> list[str]:
     found = []
     if boot.extended_signature == layout.EXTENDED_SIGNATURE:
         text = boot.type_text.decode("latin-1").rstrip(" \0")
@@ -222,6 +230,4 @@ def _oddities(boot: Any, bits: int, claimed: int, count: int) -> list[str]:
         found.append(f"FAT32 with only {claimed} clusters, where the standard wants 65525 or more")
     if bits == 16 and claimed > layout.FAT16_CLUSTERS_MAX:
         found.append(f"a table of 16 bits for {claimed} clusters, which ask for FAT32")
-    if claimed > count:
-        found.append(f"the table has entries for {count} of {claimed} clusters")
     return found

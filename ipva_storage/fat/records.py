@@ -6,8 +6,8 @@ Vectorised; only making an entry for each live file is a loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - a dataclass field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import date, datetime  # noqa: TC003 - fields
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -16,19 +16,18 @@ from ipva_formats import fat as layout
 from ipva_storage.fat import clock, names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
 DOT: Final = b".".ljust(11)
 DOT_DOT: Final = b"..".ljust(11)
-_ENTRY: Final = dtype_of(layout.ENTRY)
-_LONG: Final = dtype_of(layout.LONG_ENTRY)
+ENTRY: Final = dtype_of(layout.ENTRY)
+LONG: Final = dtype_of(layout.LONG_ENTRY)
 
 
-@dataclass(frozen=True, slots=True)
-class FatEntry:
-    """A file or folder, as its records tell it."""
+class FatEntry(NamedTuple):
+    """A file or folder, as its records tell it. Times are local wall clock, without zone."""
 
     name: str
     """The long name, or the short one where there is no valid long one."""
@@ -36,11 +35,15 @@ class FatEntry:
     """As `BASE.EXT`, in upper case as on disk."""
     size_bytes: int
     modified: datetime
-    """Local wall clock, to 2 s."""
+    """To 2 s; 1980 where the records do not say."""
     is_dir: bool
     attributes: int
     first_cluster: int
     is_deleted: bool = False
+    created: datetime | None = None
+    """To 10 ms; None where the records do not say."""
+    accessed: date | None = None
+    """The day; None where the records do not say."""
 
 
 @dataclass(slots=True)
@@ -62,10 +65,16 @@ class Slot:
 
 @dataclass(slots=True)
 class Records:
-    """The records of one folder, sorted out. Arrays have one element a record up to the end."""
+    """The records of folders, sorted out. Arrays have one element a record up to a folder's end."""
 
     table: npt.NDArray[Any]
     """The records as `ENTRY`."""
+    folder: npt.NDArray[np.int32]
+    """Which of the folders that were read together each is in."""
+    place: npt.NDArray[np.int64]
+    """Index of each among all records that were read, those behind the ends included."""
+    stale: npt.NDArray[np.int64]
+    """Indexes, counted as in `place`, of records behind a folder's end that are not free."""
     is_long: npt.NDArray[np.bool_]
     is_label: npt.NDArray[np.bool_]
     is_short: npt.NDArray[np.bool_]
@@ -80,39 +89,73 @@ class Records:
         return len(self.table)
 
 
-def parse(raw: bytes | bytearray) -> Records:
-    """Sort the records of a folder out.
+def parse(raw: bytes | bytearray, counts: Sequence[int] | None = None) -> Records:
+    """Sort the records of a folder out, or of many at once.
 
     Args:
-        raw: the folder's clusters, one after the other; whole records.
+        raw: the folders' clusters, one after the other; whole records.
+        counts: how many records each of the folders has; None: it is one.
     """
     content = bytes(raw)
-    whole = np.frombuffer(content, _ENTRY)
+    whole = np.frombuffer(content, ENTRY)
     heads = np.frombuffer(content, np.uint8)[:: layout.ENTRY_BYTES]
-    ends = np.flatnonzero(heads == layout.MARK_END)
-    end = int(ends[0]) if len(ends) else len(whole)
-    table, heads = whole[:end], heads[:end]
+    sizes = np.array([len(whole)] if counts is None else counts, np.int64)
+    folder = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    is_past = _past_end(heads, sizes)
+    stale = np.flatnonzero(is_past & (heads != layout.MARK_END) & (heads != layout.MARK_DELETED))
+    place = np.flatnonzero(~is_past)
+    table, folder, heads = whole[place], folder[place], heads[place]
     is_live = heads != layout.MARK_DELETED
     attributes = table["attributes"]
     has_long_mark = (attributes & layout.ATTRIBUTE_LONG_NAME_MASK) == layout.ATTRIBUTE_LONG_NAME
     is_long = is_live & has_long_mark
     is_label = is_live & ~has_long_mark & ((attributes & layout.ATTRIBUTE_LABEL) != 0)
     is_short = is_live & ~is_long & ~is_label
-    long_count, is_used = _match_long(table, is_long, is_short)
-    return Records(table, is_long, is_label, is_short, is_long & ~is_used, long_count)
+    long_count, is_used = _match_long(table, folder, is_long, is_short)
+    is_orphan = is_long & ~is_used
+    return Records(table, folder, place, stale, is_long, is_label, is_short, is_orphan, long_count)
+
+
+def _past_end(heads: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which records are the end mark of their folder or come after it."""
+    seen = np.cumsum(heads == layout.MARK_END)
+    before = np.concatenate(([0], seen))[np.cumsum(sizes) - sizes]
+    past: npt.NDArray[np.bool_] = seen > np.repeat(before, sizes)
+    return past
+
+
+def first_clusters(rows: npt.NDArray[Any], fat_bits: int) -> npt.NDArray[np.int64]:
+    """First cluster that each record names; FAT12 and FAT16 have no high half."""
+    low = rows["cluster_low"].astype(np.int64)
+    if fat_bits < 32:
+        return low
+    both: npt.NDArray[np.int64] = low | rows["cluster_high"].astype(np.int64) << 16
+    return both
+
+
+def count_long(
+    parsed: Records, is_long: npt.NDArray[np.bool_], is_short: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """How many of some long-name records would name each of some short ones, but for checksums."""
+    return _match_long(parsed.table, parsed.folder, is_long, is_short, has_checksums=False)[0]
 
 
 def checksums(table: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """The name checksum of every record at once; shape (n,)."""
     columns = np.ascontiguousarray(table["name"]).view(np.uint8).reshape(-1, 11)
     total: npt.NDArray[np.uint8] = np.zeros(len(table), np.uint8)
-    for column in columns.T:
-        total = ((total >> 1 | (total & 1) << 7) + column).astype(np.uint8)
+    for column in np.ascontiguousarray(columns.T):
+        total = (total >> np.uint8(1) | total << np.uint8(7)) + column
     return total
 
 
 def _match_long(
-    table: npt.NDArray[Any], is_long: npt.NDArray[np.bool_], is_short: npt.NDArray[np.bool_]
+    table: npt.NDArray[Any],
+    folder: npt.NDArray[np.int32],
+    is_long: npt.NDArray[np.bool_],
+    is_short: npt.NDArray[np.bool_],
+    *,
+    has_checksums: bool = True,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """How many long-name records each short record owns, and which those are.
 
@@ -129,13 +172,18 @@ def _match_long(
     after = np.searchsorted(others, longs)
     longs, after = longs[after < len(others)], after[after < len(others)]
     owner = others[after]
-    records = table.view(_LONG)[longs]
+    records = table.view(LONG)[longs]
     distance = owner - longs
     fits = (
         is_short[owner]
+        & (folder[owner] == folder[longs])
         & ((records["ordinal"] & layout.LONG_ORDINAL_MASK) == distance)
-        & (records["checksum"] == checksums(table)[owner])
     )
+    if has_checksums:
+        wanted = np.zeros(count, np.uint8)
+        shorts = np.flatnonzero(is_short & np.append(False, is_long[:-1]))
+        wanted[shorts] = checksums(table[shorts])
+        fits &= records["checksum"] == wanted[owner]
     is_last = fits & ((records["ordinal"] & layout.LONG_LAST) != 0)
     lengths[owner[is_last]] = distance[is_last]
     within = fits & (distance <= lengths[owner])
@@ -151,38 +199,49 @@ def slots(records: Records, *, is_fat32: bool, code_page: str) -> Iterator[Slot]
     if not len(at):
         return
     rows = records.table[at].tolist()
-    units = _name_units(records.table)
+    units = name_units(records.table)
     for index, count, row in zip(at.tolist(), records.long_count[at].tolist(), rows, strict=True):
         short = row[0]
         if short in (DOT, DOT_DOT):
             continue
-        long_name = _long_name(units, index, count) if count else ""
-        entry = _entry(row, long_name, is_fat32=is_fat32, code_page=code_page)
+        name = long_name(units, index, count) if count else ""
+        entry = _entry(row, name, is_fat32=is_fat32, code_page=code_page)
         yield Slot(entry, short, index - count, count + 1)
 
 
-def _name_units(table: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+def name_units(table: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """The UTF-16 units every record would hold as a long-name record; shape (n, 13)."""
-    longs = table.view(_LONG)
+    longs = table.view(LONG)
     return np.concatenate([longs["units_1"], longs["units_2"], longs["units_3"]], axis=1)
 
 
-def _long_name(units: npt.NDArray[np.uint16], short_record: int, count: int) -> str:
+def unit_columns(table: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """The same as `name_units`, a row a column, which is faster for many; shape (13, n)."""
+    rows = np.ascontiguousarray(table).view(np.uint16).reshape(-1, layout.ENTRY_BYTES // 2)
+    if len(rows):
+        odd = np.ascontiguousarray(table).view(np.uint8).reshape(-1, layout.ENTRY_BYTES)[:, 1:11]
+        first = np.ascontiguousarray(odd).view("<u2").T
+    else:
+        first = np.empty((5, 0), np.uint16)
+    return np.concatenate((first, rows.T[7:13], rows.T[14:16]))
+
+
+def long_name(units: npt.NDArray[np.uint16], short_record: int, count: int) -> str:
     """The long name before a short record, or nothing where it is none that could be used."""
     raw = units[short_record - count : short_record][::-1].astype("<u2").tobytes()
     name = raw.decode("utf-16-le", "surrogatepass").split("\0", 1)[0]
     return "" if name in (".", "..") or "/" in name else name
 
 
-def _entry(row: tuple[Any, ...], long_name: str, *, is_fat32: bool, code_page: str) -> FatEntry:
-    short, attributes, case_flags, _, _, _, _, high, time, date, low, content_bytes = row
+def _entry(row: tuple[Any, ...], name: str, *, is_fat32: bool, code_page: str) -> FatEntry:
+    short, attributes, case_flags, _, _, _, _, high, time, day, low, content_bytes = row
     shown = names.show_short(short, case_flags, code_page).replace("/", "_") or "_"
     is_dir = bool(attributes & layout.ATTRIBUTE_FOLDER)
     return FatEntry(
-        name=long_name or shown,
+        name=name or shown,
         short_name=names.show_short(short, 0, code_page),
         size_bytes=0 if is_dir else content_bytes,
-        modified=clock.decode(date, time),
+        modified=clock.decode(day, time),
         is_dir=is_dir,
         attributes=attributes,
         first_cluster=(high << 16 | low) if is_fat32 else low,

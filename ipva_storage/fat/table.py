@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_formats import fat as layout
-from ipva_storage.device import read
 from ipva_storage.errors import FatError, NoSpaceError
 
 if TYPE_CHECKING:
@@ -30,9 +29,13 @@ if TYPE_CHECKING:
 
 FREE: Final = 0
 _WINDOW: Final = 1 << 16
+_ATOM_BITS: Final = 512 * 8
+"""What a disk is taken to write whole, whatever the sector of the volume. Confidence: chosen."""
+_SHORT_RUN: Final = 64
+"""From this length on, runs are handled by NumPy instead of cluster by cluster."""
 
 
-def unpack_fat12(packed: bytes, entry_count: int) -> npt.NDArray[np.uint32]:
+def unpack_fat12(packed: bytes | bytearray, entry_count: int) -> npt.NDArray[np.uint32]:
     """Entries of a FAT12 table.
 
     Args:
@@ -75,12 +78,26 @@ def pack_fat12(values: npt.NDArray[np.uint32]) -> bytes:
 
 def runs(chain: Sequence[int]) -> list[tuple[int, int]]:
     """A chain as runs of neighbouring clusters: (first cluster, how many)."""
-    if not chain:
-        return []
+    if len(chain) <= _SHORT_RUN:
+        return _short_runs(chain)
     numbers = np.asarray(chain, np.int64)
     starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
     lengths = np.diff(np.append(starts, len(numbers)))
     return list(zip(numbers[starts].tolist(), lengths.tolist(), strict=True))
+
+
+def _short_runs(chain: Sequence[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    first = following = -1
+    for cluster in chain:
+        if cluster != following:
+            if first >= 0:
+                found.append((first, following - first))
+            first = cluster
+        following = cluster + 1
+    if first >= 0:
+        found.append((first, following - first))
+    return found
 
 
 def expand(pieces: Iterable[tuple[int, int]]) -> list[int]:
@@ -94,25 +111,38 @@ def load(device: BlockDevice, geometry: Geometry, copy: int) -> npt.NDArray[np.u
     Returns:
         Shape (geometry.entry_count,).
     """
-    bits = geometry.fat_bits
     offset_bytes = geometry.fat_offset_bytes + copy * geometry.fat_bytes
-    if bits == 12:
-        packed = read(device, offset_bytes, (geometry.entry_count * bits + 7) // 8)
+    packed = bytearray((geometry.entry_count * geometry.fat_bits + 7) // 8)
+    device.read_into(offset_bytes, packed)
+    return unpack(packed, geometry)
+
+
+def unpack(packed: bytes | bytearray, geometry: Geometry) -> npt.NDArray[np.uint32]:
+    """The entries of a piece of a table, FAT32's top bits included.
+
+    Args:
+        packed: the table; no shorter than its entries, which it may share its memory with.
+        geometry: how wide and how many they are.
+
+    Returns:
+        Shape (geometry.entry_count,).
+    """
+    if geometry.fat_bits == 12:
         return unpack_fat12(packed, geometry.entry_count)
-    values = np.empty(geometry.entry_count, "<u2" if bits == 16 else "<u4")
-    device.read_into(offset_bytes, values.view(np.uint8).data)
-    return values.astype(np.uint32, copy=False)
+    dtype = "<u2" if geometry.fat_bits == 16 else "<u4"
+    return np.frombuffer(packed, dtype, geometry.entry_count).astype(np.uint32, copy=False)
 
 
 class FatTable:
     """The table of one volume."""
 
-    def __init__(self, device: BlockDevice, geometry: Geometry) -> None:
-        """Read the copy in use from `device`."""
+    def __init__(self, device: BlockDevice, geometry: Geometry, *, copy: int | None = None) -> None:
+        """Read a copy from `device`: the one in use, unless another is asked for."""
+        self.copy = (geometry.mirrored_fat or 0) if copy is None else copy
         self._device = device
         self._geometry = geometry
         self._bits = geometry.fat_bits
-        raw = load(device, geometry, geometry.mirrored_fat or 0)
+        raw = load(device, geometry, self.copy)
         self.mask = layout.ENTRY_MASK[self._bits]
         top = (raw >> np.uint32(28)).astype(np.uint8)
         self._kept = top if top.any() else None
@@ -155,19 +185,28 @@ class FatTable:
         self._dirty_sectors.add(first_bit // sector_bits)
         self._dirty_sectors.add((first_bit + self._bits - 1) // sector_bits)
 
-    def put_many(self, clusters: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> None:
+    def put_all(
+        self,
+        clusters: Sequence[int] | npt.NDArray[np.int64],
+        values: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None:
         """Change many entries in memory.
 
         Args:
-            clusters: which, each once; shape (n,).
-            values: what they become; shape (n,).
+            clusters: which, each once.
+            values: what they become, as many.
         """
-        old = self.values[clusters]
-        is_counted = (clusters >= layout.FIRST_CLUSTER) & (clusters < self.limit)
-        change = (values == FREE).astype(np.int64) - (old == FREE)
-        self.free_count += int(change[is_counted].sum())
-        self.values[clusters] = values
-        first_bits = clusters[old != values] * self._bits
+        if len(clusters) <= _SHORT_RUN:
+            for cluster, value in zip(clusters, values, strict=True):
+                self.put(int(cluster), int(value))
+            return
+        at, new = np.asarray(clusters, np.int64), np.asarray(values, np.uint32)
+        old = self.values[at]
+        counts = (at >= layout.FIRST_CLUSTER) & (at < self.limit)
+        self.free_count += int(np.count_nonzero(counts & (new == FREE)))
+        self.free_count -= int(np.count_nonzero(counts & (old == FREE)))
+        self.values[at] = new
+        first_bits = at[old != new] * self._bits
         sector_bits = self._geometry.sector_bytes * 8
         for bits in (first_bits, first_bits + self._bits - 1):
             self._dirty_sectors.update(np.unique(bits // sector_bits).tolist())
@@ -196,6 +235,41 @@ class FatTable:
             return self._cut_ring(chain), "it runs in a ring"
         return chain, None
 
+    def follow_runs(
+        self, first: int, *, limit: int | None = None
+    ) -> tuple[list[tuple[int, int]], str | None]:
+        """As `follow`, with the chain as runs: what a long file in few pieces is fast with."""
+        found: list[tuple[int, int]] = []
+        view, entries = self._view, len(self.values)
+        left = entries if limit is None else min(limit, entries)
+        at = first
+        while left:
+            if not layout.FIRST_CLUSTER <= at < entries:
+                return found, None if found and self.is_end(at) else self._stop(at)
+            start, stop = at, min(at + left, entries)
+            at += 1
+            while at < stop and view[at - 1] == at:
+                at += 1
+                if at - start == _SHORT_RUN:
+                    at = self._run_stop(at, stop)
+            found.append((start, at - start))
+            left -= at - start
+            at = view[at - 1]
+        ordered = sorted(found) if len(found) > 1 else []
+        if any(one + count > other for (one, count), (other, _) in itertools.pairwise(ordered)):
+            return runs(self._cut_ring(expand(found))), "it runs in a ring"
+        return found, None
+
+    def _run_stop(self, at: int, stop: int) -> int:
+        """Where a run of neighbours ends that reaches to before `at`, looking at many at once."""
+        while at < stop:
+            last = min(at + _WINDOW, stop)
+            goes_on = self.values[at - 1 : last - 1] == np.arange(at, last, dtype=np.uint32)
+            if not goes_on.all():
+                return at + int(np.argmin(goes_on))
+            at = last
+        return at
+
     def _cut_ring(self, chain: list[int]) -> list[int]:
         seen = dict.fromkeys(chain)
         return list(seen)
@@ -212,8 +286,8 @@ class FatTable:
 
         Args:
             count: how many.
-            whole_entries: take only clusters whose entry lies within one sector, so that a torn
-                write cannot break the chain when it grows (FAT12 has others).
+            whole_entries: take only clusters whose entry lies within one sector of 512 bytes, so
+                that a torn write cannot break the chain when it grows (FAT12 has others).
 
         Raises:
             NoSpaceError: there are fewer; nothing is taken.
@@ -226,15 +300,29 @@ class FatTable:
                 where=self._device.name,
                 remedy="delete files, or use a larger disk",
             )
+        if not count:
+            return []
+        first, stop = self.next_free, self.next_free + count
+        is_run = stop <= self.limit and not self.values[first:stop].any()
+        if is_run and not whole_entries:
+            return self._take_run(first, stop)
         chain = self._find(count, whole_entries=whole_entries)
         if len(chain) < count:
             raise NoSpaceError("the volume is full", where=self._device.name)
-        for cluster, following in itertools.pairwise(chain):
-            self.put(cluster, following)
-        if chain:
-            self.put(chain[-1], self.end)
-            self.next_free = chain[-1] + 1
+        self.put_all(chain, [*chain[1:], self.end])
+        self.next_free = chain[-1] + 1
         return chain
+
+    def _take_run(self, first: int, stop: int) -> list[int]:
+        """Chain neighbours that are free."""
+        self.values[first:stop] = np.arange(first + 1, stop + 1, dtype=np.uint32)
+        self._view[stop - 1] = self.end
+        self.free_count -= stop - first
+        self.next_free = stop
+        sector_bits = self._geometry.sector_bytes * 8
+        last = (stop * self._bits - 1) // sector_bits
+        self._dirty_sectors.update(range(first * self._bits // sector_bits, last + 1))
+        return list(range(first, stop))
 
     def _find(self, count: int, *, whole_entries: bool) -> list[int]:
         found: list[int] = []
@@ -244,8 +332,7 @@ class FatTable:
                 break
             free = np.flatnonzero(self.values[first:stop] == FREE) + first
             if whole_entries and self._bits == 12:
-                sector_bits = self._geometry.sector_bytes * 8
-                free = free[free * 12 % sector_bits + 12 <= sector_bits]
+                free = free[free * 12 % _ATOM_BITS + 12 <= _ATOM_BITS]
             found.extend(free[: count - len(found)].tolist())
         return found
 
@@ -258,10 +345,19 @@ class FatTable:
                 first += width
                 width = min(width * 8, _WINDOW)
 
-    def release(self, chain: Iterable[int]) -> None:
+    def release(self, chain: Sequence[int]) -> None:
         """Mark the clusters of a chain free, in memory."""
-        for cluster in chain:
-            self.put(cluster, FREE)
+        self.put_all(chain, [FREE] * len(chain))
+
+    def is_whole_entry(self, cluster: int) -> bool:
+        """Whether the entry of a cluster lies within one sector of 512 bytes."""
+        return self._bits != 12 or cluster * 12 % _ATOM_BITS + 12 <= _ATOM_BITS
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the bit is cleared that says that no read or write ever failed."""
+        bit = layout.NO_ERROR_BIT[self._bits]
+        return bool(bit) and not self._view[1] & bit
 
     def set_clean(self, is_clean: bool) -> None:
         """Set or clear the clean-shutdown bit; FAT12 has none."""
@@ -291,6 +387,13 @@ class FatTable:
                 self._device.write(base + at, data)
         self._dirty_sectors.clear()
 
+    def with_top_bits(self) -> npt.NDArray[np.uint32]:
+        """The entries as they are on the medium, with FAT32's top four bits."""
+        if self._kept is None:
+            return self.values
+        found: npt.NDArray[np.uint32] = self.values | self._kept.astype(np.uint32) << np.uint32(28)
+        return found
+
     def _packed(self, sector: int, count: int) -> bytes:
         """The bytes of a run of sectors; what follows the last entry in them is zero."""
         length = count * self._geometry.sector_bytes
@@ -305,16 +408,15 @@ class FatTable:
         return values.astype("<u2" if width == 2 else "<u4").tobytes().ljust(length, b"\0")
 
 
-def check_chain(chain: list[int], fault: str | None, what: str, name: str) -> list[int]:
-    """Pass a chain on, or refuse it.
+def check_chain(cluster_count: int, fault: str | None, what: str, name: str) -> None:
+    """Refuse a chain that is broken after so many clusters.
 
     Raises:
         FatError: `fault` says what is wrong with it.
     """
-    if fault is None:
-        return chain
-    raise FatError(
-        f"the chain of {what} is broken after {len(chain)} clusters: {fault}",
-        where=name,
-        remedy="run a check of the volume",
-    )
+    if fault is not None:
+        raise FatError(
+            f"the chain of {what} is broken after {cluster_count} clusters: {fault}",
+            where=name,
+            remedy="run a check of the volume",
+        )

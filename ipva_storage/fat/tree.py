@@ -1,228 +1,251 @@
-"""All folders of a volume in memory, to be written anew elsewhere with other cluster numbers.
-
-What moves folders or the starts of files (grow, defrag) never changes a folder in place: it writes
-all of them into free clusters, each with the numbers that will be right there, and then changes
-the one place that says where the root folder is. The old folders stay whole until then.
-"""
+"""The folders of a volume: by path, by first cluster, and all of them in turn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+import functools
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.errors import FatError
-from ipva_storage.fat import records
+from ipva_storage.errors import FatError, FatNotFoundError, UsageError
+from ipva_storage.fat import listing
+from ipva_storage.fat.folder import Folder
 from ipva_storage.fat.geometry import RECORDS_MAX
-from ipva_storage.fat.table import check_chain, runs
+from ipva_storage.fat.table import FatTable, runs
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
-    from ipva_storage.fat.table import FatTable
+    from ipva_storage.fat.records import FatEntry, Slot
 
-    Numbers = npt.NDArray[np.int64]
+_FOLDERS_CACHED: Final = 64
+_SIBLINGS_READ: Final = 256
+"""How many folders are read ahead at most. Confidence: chosen."""
+_SIBLINGS_BYTES: Final = 4 * MIB
+"""How much of them is, unless one alone is longer. Confidence: chosen."""
 
-TREE_BYTES_MAX: Final = 128 * MIB
-"""Most of all folders together, which would hold a million files. Confidence: chosen."""
-FREE_RECORD: Final = bytes([layout.MARK_DELETED]) + bytes(layout.ENTRY_BYTES - 1)
 
-
-@dataclass(slots=True)
-class TreeFolder:
-    """One folder."""
-
-    clusters: list[int]
-    """Its chain; empty for the fixed root folder."""
-    table: npt.NDArray[Any]
-    """Its records as `ENTRY`, up to the end mark; shape (n,)."""
-    parent: int
-    """Index of the folder above; the root is its own."""
-    children: list[tuple[int, int]] = field(default_factory=list)
-    """Record and index of each folder in it."""
-    live: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    """Which records are in use: names, long-name records that belong to one, the label."""
-
-    @property
-    def start(self) -> int:
-        """Its first cluster; 0 for the fixed root folder."""
-        return self.clusters[0] if self.clusters else 0
+def parts_of(path: str) -> list[str]:
+    """The names of a path; `.` and nothing stand for where one is, `..` for the folder above."""
+    found: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del found[-1:]
+        elif part not in ("", "."):
+            found.append(part)
+    return found
 
 
 class Tree:
-    """The folders of a volume, the root first, each before those in it."""
+    """The folders of one volume, as they will be once all changes are written."""
 
-    def __init__(self, device: BlockDevice, geometry: Geometry, table: FatTable) -> None:
-        """Read all folders.
+    def __init__(self, device: BlockDevice, geometry: Geometry, *, code_page: str) -> None:
+        """Start with nothing read."""
+        self.device = device
+        self.geometry = geometry
+        self.code_page = code_page
+        self.pinned: set[Folder] = set()
+        """Folders with changes, which stay in memory."""
+        self._folders: dict[int, Folder] = {}
+
+    @functools.cached_property
+    def table(self) -> FatTable:
+        """The file allocation table, read when it is first needed."""
+        return FatTable(self.device, self.geometry)
+
+    # -- folders ------------------------------------------------------------------------------
+
+    @property
+    def root_start(self) -> int:
+        """First cluster of the root folder; 0 where it has a place of its own."""
+        return self.geometry.root_cluster
+
+    def folder(self, start: int) -> Folder:
+        """The folder that starts at a cluster (0: the root), from the cache or the medium.
 
         Raises:
-            FatError: one of them cannot be followed, or there are too many.
-            DeviceError: the medium cannot be read.
+            FatError: none can start there.
         """
-        self._device = device
-        self._geometry = geometry
-        self._table = table
-        self._is_32 = geometry.fat_bits == 32
-        self._read_bytes = 0
-        self.folders = [self._read(geometry.root_cluster, 0)]
-        self._seen = {self.folders[0].start}
-        for index, folder in enumerate(self.folders):
-            self._enter(index, folder)
+        start = start or self.root_start
+        found = self._folders.pop(start, None)
+        if found is None:
+            found = self._read(start)
+            self._make_cache_room()
+        self._folders[start] = found  # at the end: the last used
+        return found
 
-    @property
-    def clusters(self) -> Numbers:
-        """The clusters of all folders, folder by folder."""
-        return np.array([each for folder in self.folders for each in folder.clusters], np.int64)
+    def drop(self, start: int) -> None:
+        """Know a folder no more: it is deleted, or was written past this tree."""
+        folder = self._folders.pop(start, None)
+        if folder is not None:
+            self.pinned.discard(folder)
 
-    def starts(self) -> Numbers:
-        """First clusters of all files and folders, as the records of all folders tell them."""
-        found = [self._starts(folder)[folder.live & _has_start(folder)] for folder in self.folders]
-        return np.concatenate(found)
+    def _make_cache_room(self) -> None:
+        """Forget the folder not used for longest, if there are many and it is unchanged."""
+        if len(self._folders) >= _FOLDERS_CACHED:
+            oldest = (key for key, value in self._folders.items() if value not in self.pinned)
+            self._folders.pop(next(oldest, -1), None)
 
-    def packed_counts(self) -> list[int]:
-        """How many clusters each folder needs without its free records; 0 for a fixed root."""
-        step = self._geometry.cluster_bytes
-        return [
-            -(-max(1, len(_pack(folder.table, folder.live, self._geometry))) // step)
-            if folder.clusters
-            else 0
-            for folder in self.folders
-        ]
-
-    def render(
-        self, remap: Numbers, starts: Sequence[int], *, is_32: bool, is_packed: bool = False
-    ) -> list[bytes]:
-        """The content of every folder with other numbers, up to its end mark.
-
-        Args:
-            remap: the new number of each cluster, 0 where its content is gone; shape (entries,).
-            starts: where each folder will start.
-            is_32: whether the numbers will have 32 bits.
-            is_packed: leave out records that are free, but in a root folder with a place of its
-                own, which cannot be replaced at once.
-        """
-        return [
-            self._render(index, remap, starts, is_32=is_32, is_packed=is_packed)
-            for index in range(len(self.folders))
-        ]
-
-    def _read(self, start: int, parent: int) -> TreeFolder:
-        geometry = self._geometry
+    def _read(self, start: int) -> Folder:
+        geometry = self.geometry
         if not start:
-            chain: list[int] = []
             size = geometry.root_entry_count * layout.ENTRY_BYTES
-            raw = read(self._device, geometry.root_offset_bytes, size)
-        else:
-            limit = -(-RECORDS_MAX * layout.ENTRY_BYTES // geometry.cluster_bytes)
-            what = f"a folder at cluster {start}"
-            found = self._table.follow(start, limit=limit)
-            chain = check_chain(*found, what, self._device.name)
-            raw = b"".join(
-                read(self._device, geometry.cluster_offset_bytes(first), count * self._step)
-                for first, count in runs(chain)
-            )
-        self._read_bytes += len(raw)
-        if self._read_bytes > TREE_BYTES_MAX:
+            raw = bytearray(read(self.device, geometry.root_offset_bytes, size))
+            return Folder(raw, [], geometry, code_page=self.code_page)
+        chain, fault = self.table.follow(start, limit=self._clusters_max)
+        if not chain:
             raise FatError(
-                f"its folders have more than {TREE_BYTES_MAX // MIB} MiB",
-                where=self._device.name,
-                remedy="remove files, or format it anew",
+                f"a folder starts at cluster {start}, which cannot be",
+                where=self.device.name,
+                remedy="run a check of the volume",
             )
-        parsed = records.parse(raw)
-        live = parsed.is_short | parsed.is_label | (parsed.is_long & ~parsed.is_orphan)
-        return TreeFolder(chain, parsed.table, parent, live=live)
+        reachable = [cluster for cluster in chain if cluster < self.table.limit]
+        if len(reachable) < len(chain):
+            fault = "it leaves the device"
+        raw = self._content(reachable)
+        return Folder(raw, reachable, geometry, code_page=self.code_page, fault=fault)
+
+    def _content(self, clusters: list[int]) -> bytearray:
+        size = self.geometry.cluster_bytes
+        raw = bytearray(len(clusters) * size)
+        view, at = memoryview(raw), 0
+        for first, count in runs(clusters):
+            offset_bytes = self.geometry.cluster_offset_bytes(first)
+            self.device.read_into(offset_bytes, view[at : at + count * size])
+            at += count * size
+        return raw
 
     @property
-    def _step(self) -> int:
-        return self._geometry.cluster_bytes
+    def _clusters_max(self) -> int:
+        return -(-RECORDS_MAX * layout.ENTRY_BYTES // self.geometry.cluster_bytes)
 
-    def _enter(self, index: int, folder: TreeFolder) -> None:
-        attributes = folder.table["attributes"]
-        is_folder = folder.live & _has_start(folder) & ~_is_dot(folder)
-        is_folder &= (attributes & layout.ATTRIBUTE_FOLDER) != 0
-        starts = self._starts(folder)
-        for record in np.flatnonzero(is_folder).tolist():
-            start = int(starts[record])
-            if start in self._seen:
+    # -- paths --------------------------------------------------------------------------------
+
+    def folder_at(self, path: str) -> Folder:
+        """The folder of that path.
+
+        Raises:
+            FatNotFoundError: there is none.
+            FatError: it is a file.
+        """
+        return self.folder(self.starts_of(path)[-1])
+
+    def starts_of(self, path: str) -> list[int]:
+        """First clusters of the folders on the way to a folder, the root's first, its own last."""
+        starts = [self.root_start]
+        for part in parts_of(path):
+            slot = self.folder(starts[-1]).find(part)
+            if slot is None:
+                raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
+            if not slot.entry.is_dir:
                 raise FatError(
-                    f"two folders start at cluster {start}",
-                    where=self._device.name,
-                    remedy="mend it with: ipva fs repair",
+                    f"“{part}” in “{path}” is a file, not a folder", where=self.device.name
                 )
-            self._seen.add(start)
-            folder.children.append((record, len(self.folders)))
-            self.folders.append(self._read(start, index))
+            starts.append(slot.entry.first_cluster or self.root_start)
+        return starts
 
-    def _starts(self, folder: TreeFolder) -> Numbers:
-        low = folder.table["cluster_low"].astype(np.int64)
-        if not self._is_32:
-            return low
-        return low | folder.table["cluster_high"].astype(np.int64) << 16
+    def find(self, path: str) -> tuple[int, Slot] | None:
+        """Where the folder starts that an entry is in, and the entry; None where there is none.
 
-    def _render(
-        self, index: int, remap: Numbers, new: Sequence[int], *, is_32: bool, is_packed: bool
-    ) -> bytes:
-        folder = self.folders[index]
-        table, starts = folder.table.copy(), self._starts(folder)
-        has_start = _has_start(folder)
-        is_cluster = has_start & (starts >= layout.FIRST_CLUSTER) & (starts < len(remap))
-        changed = np.zeros(len(starts), np.int64)
-        changed[is_cluster] = remap[starts[is_cluster]]
-        for record, child in folder.children:
-            changed[record] = new[child]
-        if index:
-            self._set_dots(folder, changed, new[index], new[folder.parent] if folder.parent else 0)
-        table["cluster_low"][has_start] = changed[has_start] & 0xFFFF
-        if is_32:
-            table["cluster_high"][has_start] = changed[has_start] >> 16
-        if is_packed and folder.clusters:
-            return _pack(table, folder.live, self._geometry)
-        return table.tobytes()
+        Raises:
+            UsageError: it is the root folder, which has no entry.
+        """
+        above, name = self.split(path)
+        start = self.starts_of(above)[-1]
+        slot = self.folder(start).find(name)
+        return None if slot is None else (start, slot)
 
-    def _set_dots(self, folder: TreeFolder, starts: Numbers, own: int, above: int) -> None:
-        for record, (name, number) in enumerate(
-            ((records.DOT, own), (records.DOT_DOT, above)),
-        ):
-            if record < len(starts) and folder.table["name"][record].tobytes() == name:
-                starts[record] = number
+    def existing(self, path: str) -> tuple[int, Slot]:
+        """As `find`.
+
+        Raises:
+            FatNotFoundError: there is none.
+        """
+        found = self.find(path)
+        if found is None:
+            raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
+        return found
+
+    def split(self, path: str) -> tuple[str, str]:
+        """The path of the folder above, and the name in it."""
+        parts = parts_of(path)
+        if not parts:
+            raise UsageError("the root folder itself cannot be meant", where=self.device.name)
+        return "/".join(parts[:-1]), parts[-1]
+
+    # -- walking ------------------------------------------------------------------------------
+
+    def walk(self, path: str) -> Iterator[tuple[str, FatEntry]]:
+        """Everything in a folder and below, each with its full path, a folder before its content.
+
+        A folder that shares a cluster with one already entered is listed and not entered. The
+        folders in one folder are read together.
+        """
+        top = self.folder_at(path)
+        seen = set(top.clusters)
+        stack = [_Level("".join(f"/{part}" for part in parts_of(path)), top.entries)]
+        while stack:
+            level = stack[-1]
+            base = level.base
+            for entry in level.rest:
+                full = f"{base}/{entry.name}"
+                yield full, entry
+                if entry.is_dir and (entries := self._entries_below(level, seen)):
+                    stack.append(_Level(full, entries))
+                    break
+            else:
+                stack.pop()
+
+    def _entries_below(self, level: _Level, seen: set[int]) -> list[FatEntry]:
+        """The entries of the next folder of a level."""
+        if not level.ready:
+            level.ready.extend(self._read_ahead(level.unread, seen))
+        return level.ready.popleft()
+
+    def _read_ahead(self, folders: Iterator[FatEntry], seen: set[int]) -> list[list[FatEntry]]:
+        """The entries of the next folders, as many as are read together."""
+        raws: list[bytes | bytearray] = []
+        known: dict[int, list[FatEntry]] = {}
+        size_bytes = 0
+        while size_bytes < _SIBLINGS_BYTES and len(raws) < _SIBLINGS_READ:
+            entry = next(folders, None)
+            if entry is None:
+                break
+            clusters = self._new_clusters(entry.first_cluster, seen)
+            cached = self._folders.get(entry.first_cluster) if clusters else None
+            if cached is not None:
+                known[len(raws)] = cached.entries
+            raws.append(b"" if cached is not None else self._content(clusters))
+            size_bytes += len(raws[-1])
+        found = listing.entries_of(
+            raws, is_fat32=self.geometry.fat_bits == 32, code_page=self.code_page
+        )
+        for index, entries in known.items():
+            found[index] = entries
+        return found
+
+    def _new_clusters(self, start: int, seen: set[int]) -> list[int]:
+        """The clusters of a folder, or none where one of them was seen before; now all are."""
+        table, chain, at = self.table, list[int](), start
+        while layout.FIRST_CLUSTER <= at < table.limit and len(chain) < self._clusters_max:
+            if at in seen:
+                return []
+            seen.add(at)
+            chain.append(at)
+            at = table[at]
+        return chain
 
 
-def _has_start(folder: TreeFolder) -> npt.NDArray[np.bool_]:
-    """Which records have a first cluster: all but labels and parts of long names; deleted too."""
-    found: npt.NDArray[np.bool_] = (folder.table["attributes"] & layout.ATTRIBUTE_LABEL) == 0
-    return found
+class _Level:
+    """A folder on the way of a walk."""
 
-
-def _is_dot(folder: TreeFolder) -> npt.NDArray[np.bool_]:
-    names = np.ascontiguousarray(folder.table["name"]).view(np.uint8).reshape(-1, 11)
-    found = np.zeros(len(names), np.bool_)
-    for name in (records.DOT, records.DOT_DOT):
-        found |= (names == np.frombuffer(name, np.uint8)).all(axis=1)
-    return found
-
-
-def _pack(table: npt.NDArray[Any], live: npt.NDArray[np.bool_], geometry: Geometry) -> bytes:
-    """The records in use without gaps, but those of one name within a sector where they fit."""
-    per_sector = geometry.sector_bytes // layout.ENTRY_BYTES
-    is_long = (table["attributes"] & layout.ATTRIBUTE_LONG_NAME_MASK) == layout.ATTRIBUTE_LONG_NAME
-    raw, kept = table.tobytes(), np.flatnonzero(live)
-    ends = np.flatnonzero(~is_long[kept]) + 1
-    pieces: list[bytes] = []
-    at = first = 0
-    for end in ends.tolist():
-        count, room = end - first, per_sector - at % per_sector
-        if room < count <= per_sector:
-            pieces.append(FREE_RECORD * room)
-            at += room
-        begin = int(kept[first]) * layout.ENTRY_BYTES
-        pieces.append(raw[begin : begin + count * layout.ENTRY_BYTES])
-        at, first = at + count, end
-    return b"".join(pieces)
+    def __init__(self, base: str, entries: list[FatEntry]) -> None:
+        self.base = base
+        self.rest = iter(entries)
+        self.unread = iter([entry for entry in entries if entry.is_dir])
+        self.ready: deque[list[FatEntry]] = deque()
+        """The entries of folders that were read ahead."""

@@ -30,6 +30,11 @@ def has_parent(descriptor: Descriptor) -> bool:
     return descriptor.parent_cid != NO_PARENT_CID
 
 
+def can_be_parent(descriptor: Descriptor) -> bool:
+    """Whether a child can say which content it was taken over; one CID means none."""
+    return descriptor.cid not in (None, NO_PARENT_CID)
+
+
 def find_parent(folder: Folder, descriptor: Descriptor, where: str) -> tuple[Folder, str]:
     """Where the parent is: its folder, and its name in there.
 
@@ -109,8 +114,7 @@ def open_parent(
     problem = mismatch(descriptor, parent.descriptor, name)
     if problem is not None:
         parent.close()
-        remedy = MISMATCH_REMEDY.replace("DISK", where)
-        raise VmdkError(problem, where=where, remedy=remedy)
+        raise VmdkError(problem, where=where, remedy=MISMATCH_REMEDY)
     return parent
 
 

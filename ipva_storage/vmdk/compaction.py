@@ -65,7 +65,8 @@ def compact(
                 raise VmdkError(
                     f"{disk.subformat} disks are not compacted in place",
                     where=raw.name,
-                    remedy="make it anew, without what is zero: ipva disk convert",
+                    remedy="make it anew, without what is zero: "
+                    "ipva disk convert DISK new.vmdk -O streamOptimized",
                 )
             dropped, freed = dropped + done.dropped_bytes, freed + done.freed_bytes
             first += extent.size_bytes

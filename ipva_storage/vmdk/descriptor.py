@@ -166,9 +166,11 @@ class Descriptor:
         return replace(self, text=self.text[:start] + digits + self.text[stop:])
 
     def with_value(self, key: str, value: str) -> Descriptor:
-        """The same text with another value of a key, in its own line; in a new one at the end.
+        """The same text with another value of a key, in its own line, or in a new one.
 
-        Only the value changes, and the quotation marks around it stay.
+        Only the value changes, and the quotation marks around it stay. A new line goes to the end;
+        one of the header goes to its start, and has the spaces and marks that VMware writes,
+        because qemu looks for just these letters: `CID=` before any `parentCID=`.
         """
         for start, line in _line_spans(self.text):
             match = re.match(r"(\s*\ufeff?([^\s=#]+)\s*=\s*)(\"[^\"]*\"?|[^\r\n]*)", line)
@@ -179,8 +181,15 @@ class Descriptor:
             text = self.text[:at] + quoted + self.text[start + match.end(3) :]
             return replace(self, text=text)
         end = _line_end(self.text)
+        if not key.lower().startswith("ddb."):
+            line = f"{key}={value}" if key.lower().endswith("cid") else f'{key}="{value}"'
+            at = _header_start(self.text)
+            if at < len(self.text):
+                return replace(self, text=f"{self.text[:at]}{line}{end}{self.text[at:]}")
+        else:
+            line = f'{key} = "{value}"'
         head = self.text if not self.text or self.text.endswith(("\n", "\r")) else self.text + end
-        return replace(self, text=f'{head}{key} = "{value}"{end}')
+        return replace(self, text=f"{head}{line}{end}")
 
     def with_extents(self, lines: Sequence[str]) -> Descriptor:
         """The same text with other extent lines, in the place of the first one."""
@@ -239,6 +248,14 @@ def _line_spans(text: str) -> Iterator[tuple[int, str]]:
     """Where each line starts, and the line without its end."""
     for match in re.finditer(r"[^\r\n]+", text):
         yield match.start(), match[0]
+
+
+def _header_start(text: str) -> int:
+    """Where the first line starts that is neither the signature, the version nor the encoding."""
+    for start, line in _line_spans(text):
+        if start and not re.match(r"\s*(version|encoding)\s*=", line, re.IGNORECASE):
+            return start
+    return len(text)
 
 
 def _line_end(text: str) -> str:

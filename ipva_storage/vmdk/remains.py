@@ -60,12 +60,21 @@ def has_remains(folder: Folder, name: str) -> bool:
         try:
             start = read(raw, 0, min(raw.size_bytes, 1024))
             if start[:4] != SPARSE_MAGIC:
-                return is_descriptor(start) and not chain.has_parent(access.read_descriptor(raw))
+                return is_descriptor(start) and _is_whole(access.read_descriptor(raw), raw.name)
             header = read_header(raw)
             check_usable(header, raw)
             return header.has_markers and not chain.has_parent(_descriptor(raw))
         except VmdkError:
             return False
+
+
+def _is_whole(descriptor: Descriptor, where: str) -> bool:
+    """Whether a descriptor says what the disk is made of; a child's does not.
+
+    Raises:
+        VmdkError: its extents cannot be.
+    """
+    return bool(access.extent_lines(descriptor, where)) and not chain.has_parent(descriptor)
 
 
 def _descriptor(raw: BlockDevice) -> Descriptor:
@@ -110,7 +119,8 @@ def _part(folder: Folder, line: ExtentLine, where: str, files: contextlib.ExitSt
     name = line.file_name or ""
     if not access.has_file(line):
         return ZeroExtent(line, where)
-    if not folder.resolve(name).exists():
+    folder.resolve(name)  # which refuses one that leaves the folder
+    if not folder.has(name):
         return LostExtent(line, where, f"its extent “{shown(name)}” is not there")
     file = files.enter_context(folder.open(name))
     if line.kind in FLAT_KINDS:

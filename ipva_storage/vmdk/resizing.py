@@ -8,6 +8,7 @@ latter undone; the same resize again does it.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.creation import SPLIT_SECTORS, create, new_sparse_extent
-from ipva_storage.vmdk.describe import geometry, new_cid
+from ipva_storage.vmdk.creation import SPLIT_SECTORS, new_sparse_extent, new_stream
+from ipva_storage.vmdk.describe import ADAPTERS, geometry, new_cid
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
 from ipva_storage.vmdk.extent.sparse import SparseExtent
@@ -79,6 +80,8 @@ def resize(
         done = Resized(disk.size_bytes, size_bytes, lost)
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
         is_undone = done.before_bytes == size_bytes and _is_undone(disk)
+        if not is_stream and done.before_bytes != size_bytes:
+            _refuse_unfit(folder, name, disk, size_bytes)
     if lost and not allow_loss and not dry_run:
         raise _loss(lost, folder.resolve(name).as_posix())
     if dry_run:
@@ -149,28 +152,58 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
         raise VmdkError(
             "it holds only what changed since a snapshot, and has the size of the disk below it",
             where=disk.name,
-            remedy="commit the snapshot first: ipva disk snapshot commit",
+            remedy="commit the snapshot first: ipva disk snapshot commit DISK",
         )
     for child in chain.children(folder, name, disk.descriptor):
         raise VmdkError(
             f"“{child}” was taken over it as a snapshot, and would fit no more",
             where=disk.name,
-            remedy=f"commit or remove that first: ipva disk snapshot commit {child}",
+            remedy="commit or remove that first: "
+            f"ipva disk snapshot commit {shlex.quote(str(folder.path / child))}",
         )
 
 
 def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:
-    with access.open(folder.open(name), folder) as disk:
+    with folder.new_file(name, force=True) as raw, access.open(folder.open(name), folder) as disk:
+        adapter = disk.descriptor.ddb.get("adapterType", "ide")
+        new = new_stream(raw, name, size_bytes, adapter=adapter if adapter in ADAPTERS else "ide")
         kept = SliceDevice(disk, 0, min(disk.size_bytes, size_bytes))
-        create(
-            folder,
-            name,
-            size_bytes,
-            subformat="streamOptimized",
-            adapter=disk.descriptor.ddb.get("adapterType", "ide"),
-            force=True,
-            fill=lambda new: copy(kept, new, progress=progress),
+        copy(kept, new, progress=progress)
+        new.seal()
+
+
+def _refuse_unfit(folder: Folder, name: str, disk: VmdkDevice, size_bytes: int) -> None:
+    """Refuse before anything is written what would be refused on the way, also in a dry run.
+
+    Raises:
+        UsageError: it would have too many parts, or a part's name is taken.
+        VmdkError: its last part keeps its size.
+    """
+    before = disk.descriptor.extents
+    if len(disk.parts) == 1 and disk.parts[0].raw is disk.files[0]:
+        if not isinstance(disk.parts[0], SparseExtent):
+            raise _fixed(disk, disk.parts[0])
+        return
+    after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
+    if len(after) > access.EXTENTS_MAX:
+        raise UsageError(
+            f"it would have {len(after)} extents, which are too many",
+            where=disk.name,
+            remedy="convert it to a kind that is not split: "
+            f"ipva disk convert {shlex.quote(disk.name)} new.vmdk -O monolithicSparse",
         )
+    for line in after[len(before) :]:
+        _refuse_taken(folder, line)
+    last = min(len(before), len(after)) - 1
+    if after[last].sector_count > before[last].sector_count:
+        _refuse_fixed(disk, disk.parts[last], before)
+
+
+def _refuse_fixed(disk: BlockDevice, extent: DiskExtent, before: Sequence[ExtentLine]) -> None:
+    if isinstance(extent, FlatExtent):
+        _refuse_shared(extent, before)
+    elif not isinstance(extent, SparseExtent):
+        raise _fixed(disk, extent)
 
 
 def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
@@ -179,21 +212,15 @@ def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
         before = disk.descriptor.extents
         if len(disk.parts) == 1 and disk.parts[0].raw is raw:
             after = [replace(line, sector_count=size_bytes // SECTOR_BYTES) for line in before[:1]]
-            _one_file(disk, resized_text(disk.descriptor, after, size_bytes), size_bytes)
+            _one_file(disk, resized_text(disk.descriptor, after, size_bytes, disk.name), size_bytes)
             return
         after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
-        if len(after) > access.EXTENTS_MAX:
-            raise UsageError(
-                f"it would have {len(after)} extents, which are too many",
-                where=disk.name,
-                remedy="convert it to a kind that is not split, such as monolithicSparse",
-            )
         last = min(len(before), len(after)) - 1
         for line in after[len(before) :]:
             _new_part(folder, line)
         if after[last].sector_count > before[last].sector_count:
             _grow_part(disk.parts[last], before, after[last])
-        text = resized_text(disk.descriptor, after, size_bytes)
+        text = resized_text(disk.descriptor, after, size_bytes, disk.name)
     folder.replace(name, text.encode())
     if after[last].sector_count < before[last].sector_count:
         _shrink_part(folder, before, after[last], allow_loss=True)
@@ -236,18 +263,26 @@ def _finish(folder: Folder, name: str, *, allow_loss: bool) -> None:
             finish(last)
             after = [replace(line, sector_count=last.header.capacity_sectors) for line in lines[:1]]
             if after != list(lines):
-                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes))
+                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes, disk.name))
             last.seal()
             return
     _shrink_part(folder, lines, lines[-1], allow_loss=allow_loss)
 
 
 def resized_text(
-    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int
+    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int, where: str
 ) -> Descriptor:
-    """The descriptor of a disk that has another size, and so another content, from now on."""
+    """The descriptor of a disk that has another size, and so another content, from now on.
+
+    Raises:
+        VmdkError: it has no extent line; the message calls it `where`.
+    """
     cylinders, _ = geometry(size_bytes, descriptor.ddb.get("adapterType", "ide"))
-    text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    try:
+        text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
+    except VmdkError as error:
+        error.where, error.remedy = where, "mend that first: ipva disk repair"
+        raise
     if "geometry.cylinders" in descriptor.ddb:
         text = text.with_value("ddb.geometry.cylinders", str(cylinders))
     return text
@@ -294,17 +329,22 @@ def planned_lines(
 def _new_part(folder: Folder, line: ExtentLine) -> None:
     """One more extent of a split disk; no descriptor names it yet."""
     name = line.file_name or ""
-    if name in folder.names() and not _is_empty_part(folder, name, line):
-        raise UsageError(
-            "a file of the name that the next part of the disk is to have is there",
-            where=folder.resolve(name).as_posix(),
-            remedy="it is no part of the disk; move it away",
-        )
+    _refuse_taken(folder, line)
     with folder.new_file(name, force=True) as file:
         if line.kind in FLAT_KINDS:
             file.resize(line.size_bytes)
         else:
             new_sparse_extent(file, line.sector_count).seal()
+
+
+def _refuse_taken(folder: Folder, line: ExtentLine) -> None:
+    name = line.file_name or ""
+    if folder.has(name) and not _is_empty_part(folder, name, line):
+        raise UsageError(
+            "a file of the name that the next part of the disk is to have is there",
+            where=folder.resolve(name).as_posix(),
+            remedy="it is no part of the disk; move it away",
+        )
 
 
 def _is_empty_part(folder: Folder, name: str, line: ExtentLine) -> bool:
@@ -376,7 +416,7 @@ def _refuse_shared(extent: FlatExtent, before: Sequence[ExtentLine]) -> None:
         raise VmdkError(
             "its last extent shares its file with others, and cannot grow there",
             where=extent.name,
-            remedy="convert the disk first: ipva disk convert",
+            remedy="convert the disk first: ipva disk convert DISK new.vmdk -O monolithicSparse",
         )
 
 
@@ -385,5 +425,5 @@ def _fixed(disk: BlockDevice, extent: DiskExtent) -> VmdkError:
     return VmdkError(
         f"its last part is {kind}, and keeps its size",
         where=disk.name,
-        remedy="convert the disk first: ipva disk convert",
+        remedy="convert the disk first: ipva disk convert DISK new.vmdk -O monolithicSparse",
     )

@@ -36,9 +36,11 @@ class Committed(NamedTuple):
     """What a commit did, or would do."""
 
     parent: str
-    """The file that holds the changes now."""
+    """Path of the disk that holds the changes now, as its folder leads there."""
     written_bytes: int
     """How much of the child went into it."""
+    outdated: tuple[str, ...] = ()
+    """Names of other children in its folder, which fit it no more."""
 
 
 def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> None:
@@ -60,12 +62,12 @@ def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> N
         raise UsageError("the child needs a name of its own", where=name)
     with folder.new_file(child, force=force) as raw:
         parent = access.open(folder.open(name), folder)
-        if parent.descriptor.cid is None:
+        if not chain.can_be_parent(parent.descriptor):
             parent.close()
             raise VmdkError(
                 "it has no content identifier, by which a child could recognise it",
                 where=parent.name,
-                remedy="mend that first: ipva disk repair",
+                remedy="mend that first: ipva disk repair DISK",
             )
         adapter = parent.descriptor.ddb.get("adapterType", "ide")
         disk = new_sparse(
@@ -107,8 +109,13 @@ def commit(
     with access.open(folder.open(name, writable=not dry_run), folder) as child:
         place, parent_name = _parent_of(folder, child)
         runs = list(_own_runs(child))
-        done = Committed(parent_name, sum(length for _, length in runs))
-        _refuse(place, parent_name, name, child, force=force)
+        others = _refuse(place, parent_name, name, child, force=force)
+        is_same = child.parent is not None and child.parent.descriptor.cid == child.descriptor.cid
+        done = Committed(
+            place.resolve(parent_name).as_posix(),
+            sum(length for _, length in runs),
+            () if is_same else tuple(others),
+        )
         if remove:
             _refuse_needed(folder, name, child)
         if dry_run:
@@ -141,29 +148,39 @@ def _parent_of(folder: Folder, child: VmdkDevice) -> tuple[Folder, str]:
     return chain.find_parent(folder, child.descriptor, child.name)
 
 
-def _refuse(place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool) -> None:
+def _refuse(
+    place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool
+) -> list[str]:
+    """Refuse what cannot be committed.
+
+    Returns:
+        Other children of the parent, which then fit no more.
+    """
     parent = child.parent
     assert parent is not None
-    if child.descriptor.cid is None or parent.descriptor.cid is None:
+    if not all(chain.can_be_parent(disk.descriptor) for disk in (child, parent)):
         raise VmdkError(
             "it or its parent has no content identifier",
             where=child.name,
-            remedy="mend that first: ipva disk repair",
+            remedy="mend that first: ipva disk repair DISK",
         )
     if child.size_bytes > parent.size_bytes:
         raise VmdkError(
             f"it has {child.size_bytes} bytes, and its parent “{shown(parent_name)}” only "
             f"{parent.size_bytes}",
             where=child.name,
-            remedy="make one disk of both instead: ipva disk convert",
+            remedy="make one disk of both: ipva disk convert DISK new.vmdk -O monolithicSparse",
         )
-    for other in chain.children(place, parent_name, parent.descriptor):
-        if other != name and not force:
-            raise VmdkError(
-                f"“{shown(other)}” was taken over the same disk, and would fit no more",
-                where=child.name,
-                remedy="commit or remove that first, or use --force if it is not needed",
-            )
+    others = [
+        other for other in chain.children(place, parent_name, parent.descriptor) if other != name
+    ]
+    for other in [] if force else others:
+        raise VmdkError(
+            f"“{shown(other)}” was taken over the same disk, and would fit no more",
+            where=child.name,
+            remedy="commit or remove that first, or use --force if it is not needed",
+        )
+    return others
 
 
 def _refuse_needed(folder: Folder, name: str, child: VmdkDevice) -> None:

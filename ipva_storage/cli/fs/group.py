@@ -18,10 +18,15 @@ ENTRIES: Final = {
     "put": Entry("copy files and folders in", f"{_HERE}.files", "put"),
     "rm": Entry("remove files and folders", f"{_HERE}.files", "rm"),
     "mkdir": Entry("make a folder", f"{_HERE}.files", "mkdir"),
+    "mv": Entry("move or rename a file or folder", f"{_HERE}.files", "mv"),
+    "info": Entry("show kind, room and pieces of a volume", f"{_HERE}.facts", "info"),
+    "label": Entry("show or set the label", f"{_HERE}.facts", "label"),
+    "undelete": Entry("put back or copy out deleted files", f"{_HERE}.undelete", "undelete"),
     "format": Entry("make an empty volume", f"{_HERE}.make", "format_volume"),
     "grow": Entry("make a volume larger with its files", f"{_HERE}.grow", "grow"),
     "defrag": Entry("put files and folders in one piece", f"{_HERE}.defrag", "defrag"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
+    "repair": Entry("mend the volumes of a disk", f"{_HERE}.repair", "repair"),
 }
 
 

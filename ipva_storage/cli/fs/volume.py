@@ -20,8 +20,8 @@ def check(context: click.Context, disk: str, as_json: bool) -> None:
     """
     from ipva_storage import fat
 
-    with targets.open_disk(disk) as device:
-        findings = list(fat.check_disk(device))
+    with targets.open_disk(disk) as device, output.progress_bar("check") as progress:
+        findings = list(fat.check_disk(device, progress=progress))
         if not findings:
             fat.open_first(device)  # refuses a disk without any FAT volume
     output.report_findings(context, findings, disk, as_json=as_json)

@@ -340,7 +340,9 @@ def _host_runs(device: BlockDevice, start: int, stop: int) -> Iterator[tuple[int
 
 
 def _left(number: int, image: SavedImage, images: Images) -> LeftEntry:
-    """How the job left an image, with what it wrote made durable first."""
+    """How the job left an image, with what it wrote made durable; 0 bytes where it is gone."""
+    if not images.has(image.name):
+        return LeftEntry(number, 0, 0, 0)
     with images.open(image.name, writable=True) as device:
         device.flush()
         found = 0

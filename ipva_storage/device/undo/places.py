@@ -19,7 +19,24 @@ if TYPE_CHECKING:
 
 
 class Images(Protocol):
-    """Opens the images that a journal names."""
+    """Finds the images that a journal names."""
+
+    def where(self, name: str) -> str:
+        """What messages call an image: its name, unless this knows more."""
+        return name
+
+    def has(self, name: str) -> bool:
+        """Whether it is there, as it is unless a job may remove it."""
+        del name
+        return True
+
+    def create(self, name: str) -> FileDevice:
+        """A new and empty one in the place of one that was removed.
+
+        Raises:
+            DeviceError: it cannot be made.
+        """
+        raise DeviceError("it cannot be made anew", where=name)
 
     def open(self, name: str, *, writable: bool) -> FileDevice:
         """An image by its name in the journal."""
@@ -28,7 +45,7 @@ class Images(Protocol):
         """When it was last changed, microseconds since 1970 UTC; 0 where nobody knows."""
 
 
-class ImageFolder:
+class ImageFolder(Images):
     """The images of a journal that is a file."""
 
     def __init__(
@@ -63,6 +80,19 @@ class ImageFolder:
         if os.path.realpath(path) == str(self._journal_path):
             raise UndoError("it names itself as an image", where=str(self._journal_path))
         return path
+
+    def where(self, name: str) -> str:
+        """Its path."""
+        return str(self.path(name))
+
+    def has(self, name: str) -> bool:
+        """Whether anything is there, be it a file or not."""
+        return os.path.lexists(self.path(name))
+
+    def create(self, name: str) -> FileDevice:
+        """A new file in its place, whose name is durable."""
+        path = self.path(name)
+        return Folder(path.parent).create(path.name)
 
     def open(self, name: str, *, writable: bool) -> FileDevice:
         """An image, locked when it is to be changed."""

@@ -2,10 +2,11 @@
 
 Invariants:
 
-1. Nothing is written before the whole journal is read and found sound, every image is open and
-   locked, and each is as the job left it (unless forced).
+1. Nothing is written before the whole journal is read and found sound, every image that is there is
+   open and locked, and each is as the job left it (unless forced).
 2. Doing it again, after a cut at any write, gives the same.
 3. The journal is kept; only its status changes.
+4. An image that is not there is made anew, where the journal has all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage.device.memory import MemoryDevice
 from ipva_storage.device.undo.journal import left_crc32
 from ipva_storage.device.undo.reader import JournalReader
 from ipva_storage.device.undo.records import (
@@ -97,14 +99,23 @@ def restore(
         for _, entry in reader.entries():
             if isinstance(entry, FileEntry):
                 _refuse_twice(entry, found, journal.name)
-                device = stack.enter_context(images.open(entry.name, writable=not dry_run))
-                found.append(_Image(entry, device))
+                if images.has(entry.name):
+                    device = stack.enter_context(images.open(entry.name, writable=not dry_run))
+                    found.append(_Image(entry, device))
+                else:
+                    gone = MemoryDevice(name=images.where(entry.name))
+                    found.append(_Image(entry, gone, is_there=False))
             else:
                 found[entry.file_number].take(entry)
-        if not force:
-            for image in found:
+        for image in found:
+            image.require()
+            if not force:
                 image.compare(images, is_cut=state is State.RESTORING)
         if found and not dry_run:
+            reader.set_state(State.RESTORING, _now_us())
+            for image in found:
+                if not image.is_there:
+                    image.device = stack.enter_context(images.create(image.name))
             _write(reader, found, progress)
         return Restoration(
             tuple(image.summary for image in found),
@@ -116,7 +127,9 @@ def restore(
 class _Image:
     """An image while its journal is read."""
 
-    def __init__(self, entry: FileEntry, device: BlockDevice) -> None:
+    def __init__(self, entry: FileEntry, device: BlockDevice, *, is_there: bool = True) -> None:
+        self.is_there = is_there
+        """Whether there is a file; the job may have removed it."""
         self.name = entry.name
         self.original_bytes = entry.original_bytes
         self.device = device
@@ -146,6 +159,19 @@ class _Image:
             self._compared_bytes += stop - start
             self._crc32 = left_crc32(self.device, start, stop, self._crc32)
 
+    def require(self) -> None:
+        """Refuse an image that is gone, and of which the journal has a part only.
+
+        Raises:
+            UndoError: it is.
+        """
+        if not self.is_there and self._missing_bytes > 0:
+            raise UndoError(
+                "there is no such file, and the journal has only a part of it",
+                where=self.device.name,
+                remedy="put the file back where it was",
+            )
+
     def compare(self, images: Images, *, is_cut: bool) -> None:
         """Refuse an image that is not as the job left it.
 
@@ -162,6 +188,8 @@ class _Image:
             raise UndoError(fault, where=self.device.name, remedy=_FORCE)
 
     def _change_since(self, left: LeftEntry, modified_us: int) -> str | None:
+        if not self.is_there and left.left_bytes:
+            return "it is not there any more"
         if self._size_bytes != left.left_bytes:
             return f"the job left it {left.left_bytes} bytes long, now it has {self._size_bytes}"
         if self._crc32 != left.crc32:
@@ -180,7 +208,6 @@ def _refuse_twice(entry: FileEntry, found: list[_Image], journal_name: str) -> N
 
 
 def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> None:
-    reader.set_state(State.RESTORING, _now_us())
     total_bytes = sum(image.summary.saved_bytes for image in found)
     for image in found:
         if image.device.size_bytes != image.original_bytes:

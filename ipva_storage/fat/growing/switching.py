@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
-    from ipva_storage.fat.tree import Tree
+    from ipva_storage.fat.relocating import FolderTree
 
     Numbers = npt.NDArray[np.int64]
     Values = npt.NDArray[np.uint32]
@@ -61,7 +61,7 @@ def renumbered(device: BlockDevice, geometry: Geometry, table: FatTable, new: La
 
 
 def switch(
-    device: BlockDevice, geometry: Geometry, table: FatTable, tree: Tree, new: Layout
+    device: BlockDevice, geometry: Geometry, table: FatTable, tree: FolderTree, new: Layout
 ) -> Geometry:
     """Make the volume the larger one, whose place is free already.
 
@@ -93,7 +93,7 @@ def switch(
 def _copy_folders(
     device: BlockDevice,
     geometry: Geometry,
-    tree: Tree,
+    tree: FolderTree,
     new: Layout,
     values: Values,
     *,

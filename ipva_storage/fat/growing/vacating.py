@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
-    from ipva_storage.fat.tree import Tree
+    from ipva_storage.fat.relocating import FolderTree
     from ipva_storage.progress import Progress
 
     Numbers = npt.NDArray[np.int64]
@@ -54,12 +54,14 @@ class Missing(NamedTuple):
     free: int
 
 
-def plan(geometry: Geometry, table: FatTable, tree: Tree, zone_stop: int) -> Moves | Missing:
+def plan(geometry: Geometry, table: FatTable, tree: FolderTree, zone_stop: int) -> Moves | Missing:
     """What leaves the clusters before `zone_stop`, and to where, or why it cannot."""
     return plan_moves(geometry, table, tree, np.arange(len(table)) < zone_stop)
 
 
-def plan_moves(geometry: Geometry, table: FatTable, tree: Tree, zone: Mask) -> Moves | Missing:
+def plan_moves(
+    geometry: Geometry, table: FatTable, tree: FolderTree, zone: Mask
+) -> Moves | Missing:
     """As `plan`, for any clusters; shape of `zone`: (entries,)."""
     values, count = table.values, len(table)
     used = (values != FREE) & (values != table.bad)
@@ -127,7 +129,7 @@ def carry_out(
     device: BlockDevice,
     geometry: Geometry,
     table: FatTable,
-    tree: Tree,
+    tree: FolderTree,
     moves: Moves,
     *,
     is_packed: bool = False,
@@ -143,17 +145,17 @@ def carry_out(
     following = values.astype(np.int64)
     is_link = (following >= layout.FIRST_CLUSTER) & (following < count)
     following[is_link] = remap[following[is_link]]
-    table.put_many(moves.targets, following[moves.sources])
+    table.put_all(moves.targets, following[moves.sources])
     folders.chain(table)
     _write(table, device)
     stays = np.ones(count, np.bool_)
     stays[moves.sources] = stays[moves.targets] = stays[moves.folder_targets] = False
     stays[: layout.FIRST_CLUSTER] = False
     links = np.flatnonzero(stays & (following != values))
-    table.put_many(links, following[links])
+    table.put_all(links, following[links])
     _write(table, device)
     geometry = folders.switch(device)
-    table.put_many(moves.sources, np.zeros(len(moves.sources), np.int64))
+    table.put_all(moves.sources, np.zeros(len(moves.sources), np.int64))
     folders.free(table)
     _write(table, device)
     return geometry
@@ -169,7 +171,13 @@ class _Folders:
     """All folders, written anew into free clusters, or none."""
 
     def __init__(
-        self, geometry: Geometry, tree: Tree, remap: Numbers, targets: Numbers, *, is_packed: bool
+        self,
+        geometry: Geometry,
+        tree: FolderTree,
+        remap: Numbers,
+        targets: Numbers,
+        *,
+        is_packed: bool,
     ) -> None:
         self._geometry = geometry
         self._tree = tree
@@ -193,7 +201,7 @@ class _Folders:
         """Link their clusters, which nothing names yet."""
         for chain in self._chains:
             if len(chain):
-                table.put_many(chain, np.append(chain[1:], table.end))
+                table.put_all(chain, np.append(chain[1:], table.end))
 
     def switch(self, device: BlockDevice) -> Geometry:
         """Let the volume have them instead of the old ones."""
@@ -218,7 +226,7 @@ class _Folders:
         """Give the clusters of the old ones back."""
         if self._contents:
             old = self._tree.clusters
-            table.put_many(old, np.zeros(len(old), np.int64))
+            table.put_all(old, np.zeros(len(old), np.int64))
 
 
 def write_chain(device: BlockDevice, geometry: Geometry, chain: Numbers, content: bytes) -> None:

@@ -26,8 +26,8 @@ from ipva_storage.fat.growing.layouts import (
     present,
     refuse_too_many,
 )
+from ipva_storage.fat.relocating import FolderTree
 from ipva_storage.fat.table import FatTable, load
-from ipva_storage.fat.tree import Tree
 from ipva_storage.findings import Severity
 from ipva_storage.progress import silent
 from ipva_storage.units import format_size
@@ -165,7 +165,7 @@ def _round(device: BlockDevice, found: Geometry, new: Layout, progress: Progress
     if new.shift > 0:
         found = _vacated(device, found, new, progress)
     table = FatTable(device, found)
-    tree = Tree(device, found, table)
+    tree = FolderTree(device, found, table)
     grown = switching.switch(device, found, table, tree, new)
     old = (found.fat_offset_bytes, found.data_offset_bytes)
     return switching.finish(device, grown, old=old)
@@ -179,12 +179,12 @@ def _vacated(device: BlockDevice, found: Geometry, new: Layout, progress: Progre
     """
     stop = new.shift + 2
     table = FatTable(device, found)
-    tree = Tree(device, found, table)
+    tree = FolderTree(device, found, table)
     moves = vacating.plan(found, table, tree, stop)
     if isinstance(moves, vacating.Missing):
         found = _widen(device, found, table, new)
         table = FatTable(device, found)
-        tree = Tree(device, found, table)
+        tree = FolderTree(device, found, table)
         moves = vacating.plan(found, table, tree, stop)
     if isinstance(moves, vacating.Missing):
         raise vacating.refuse(moves, found.cluster_bytes, device.name)

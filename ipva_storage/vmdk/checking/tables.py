@@ -15,7 +15,7 @@ import numpy as np
 from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.device import read
 from ipva_storage.findings import Finding
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
@@ -230,7 +230,8 @@ class _Grains:
         header = self._header
         first = (header.overhead_sectors - self._phase) // header.grain_sectors
         last = (self._end_sector - self._phase) // header.grain_sectors
-        count = last - first - int(np.bitwise_count(self._used).sum())
+        parts = (self._used[at : at + MIB] for at in range(0, len(self._used), MIB))
+        count = last - first - sum(int(np.bitwise_count(part).sum()) for part in parts)
         if count > 0:
             length = count * header.grain_bytes
             message = f"{length} bytes ({count} grains) belong to nothing"

@@ -63,7 +63,7 @@ class Slots:
                 raise VmdkError(
                     "it has too many grains to be rearranged in place",
                     where=extent.name,
-                    remedy="make it anew: ipva disk convert",
+                    remedy="make it anew: ipva disk convert DISK new.vmdk -O monolithicSparse",
                 )
         none = np.zeros(0, np.int64)
         joined = np.concatenate([none, *grains]), np.concatenate([none, *sectors])
@@ -104,7 +104,7 @@ class Slots:
             raise VmdkError(
                 "its grains overlap or are not where they can be, so that none can be moved",
                 where=extent.name,
-                remedy="see what is wrong with: ipva disk check",
+                remedy="see what is wrong with: ipva disk check DISK",
             )
 
 

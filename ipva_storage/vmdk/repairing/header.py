@@ -55,7 +55,12 @@ WALK_RECORDS: Final = 32
 
 
 def best_header(
-    raw: BlockDevice, said_sectors: int | None, said_kind: str, *, has_descriptor: bool
+    raw: BlockDevice,
+    said_sectors: int | None,
+    said_kind: str,
+    *,
+    has_descriptor: bool,
+    is_disputed: bool = False,
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
@@ -64,13 +69,16 @@ def best_header(
         said_sectors: its capacity by the descriptor, or None.
         said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
+        is_disputed: the header says another capacity, and is not believed less for that.
     """
     is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
         if candidate.is_compressed is not is_stream:
             continue
-        points = _points(raw, candidate, said_sectors)
+        points = _points(raw, candidate, None if is_disputed else said_sectors)
+        if points is not None and is_disputed:  # the directories tell more than what they lead to
+            points -= 2.0 * sum(1 for _ in header_oddities(raw, candidate))
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None
@@ -330,7 +338,7 @@ def _sound_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> flo
 def _marked_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> float:
     """Of the entries in some tables, how many point to the marker of their own grain."""
     right = total = 0
-    for index, sector in list(enumerate(places.tolist()))[:8]:
+    for index, sector in enumerate(places[:8].tolist()):
         at, length = sector * SECTOR_BYTES, 4 * header.gtes_per_gt
         if at + length > raw.size_bytes:
             continue

@@ -17,6 +17,7 @@ from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.checking import check
+from ipva_storage.vmdk.checking.image import REPAIR
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import (
@@ -25,6 +26,7 @@ from ipva_storage.vmdk.extent.header import (
     SPARSE_MAGIC,
     SparseHeader,
     build_header,
+    header_problems,
     parse_header,
     read_header,
     sent_as_text,
@@ -45,6 +47,13 @@ HEADER_CODES: Final = frozenset(
 )
 """Findings that may come from a wrong header."""
 
+PASSES_MAX: Final = 8
+"""How often a disk is mended: what one pass mends may show the next one more. Confidence: chosen;
+two are enough as a rule, and the last one changes nothing.
+"""
+
+NO_DESCRIPTOR: Final = "the descriptor is not there"
+
 FIELDS_BYTES: Final = 79
 """The fields of a header; what follows is padding. Source: Virtual Disk Format 5.0."""
 
@@ -61,6 +70,8 @@ class Repaired:
     """What the disk held there is not known any more."""
     is_changed: bool
     """Whether anything had to be written."""
+    made: tuple[str, ...] = ()
+    """Files that were not there before, which an undo leaves there."""
 
 
 def repair(
@@ -88,10 +99,16 @@ def repair(
     draft = Draft(folder)
     try:
         name = _descriptor_of(draft, name)
-        before = _findings(draft, name, progress)
-        lost = _mend(draft, name, before, accept_parent=accept_parent)
-        after = _findings(draft, name, progress)
-        _refuse_worse(before, after, name)
+        before = after = _findings(draft, name, progress)
+        lost: list[Lost] = []
+        for _ in range(PASSES_MAX):
+            so_far = draft.change_count
+            found = _mend(draft, name, after, accept_parent=accept_parent)
+            lost += [one for one in found if one not in lost]
+            if draft.change_count == so_far:
+                break
+            after = _findings(draft, name, progress)
+        _refuse_worse(before, after, str(folder.path / name))
         if not dry_run:
             draft.commit()
         kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
@@ -101,10 +118,33 @@ def repair(
             if (one.code, one.where, one.offset_bytes, one.message) not in kept
             and one.severity is not Severity.INFO
         ]
-        left = [one for one in after if one.severity is not Severity.INFO]
-        return Repaired(tuple(fixed), tuple(left), tuple(lost), not draft.is_empty)
+        left = [_unmended(one) for one in after if one.severity is not Severity.INFO]
+        return Repaired(
+            tuple(fixed), tuple(left), tuple(lost), not draft.is_empty, tuple(draft.made)
+        )
     finally:
         draft.close()
+
+
+def _unmended(finding: Finding) -> Finding:
+    """Without the advice to do what was just done."""
+    return replace(finding, repair=None) if finding.repair == REPAIR else finding
+
+
+def lost_descriptor(folder: Folder, name: str) -> Finding | None:
+    """What is wrong with a disk whose descriptor is gone, where `repair` can make it anew.
+
+    Args:
+        folder: where the disk is.
+        name: its file, or that of one of its extents.
+    """
+    wanted = texts.descriptor_name(name)
+    if folder.has(wanted) or not name.lower().endswith(".vmdk"):
+        return None
+    if texts.separate_text(folder, wanted, b"") is None:
+        return None
+    where = str(folder.path / wanted)
+    return Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where, repair=REPAIR)
 
 
 def _descriptor_of(draft: Draft, name: str) -> str:
@@ -113,23 +153,26 @@ def _descriptor_of(draft: Draft, name: str) -> str:
     if wanted == name or not draft.has(name):
         return name
     if not draft.has(wanted):
-        return wanted
+        text = texts.separate_text(draft.folder, wanted, b"")
+        return wanted if text is None or _names(text, name) else name
     with draft.folder.open(wanted) as raw:
-        return wanted if not access.is_vmdk(raw) or _names(raw, name) else name
+        if not access.is_vmdk(raw):
+            return wanted
+        with contextlib.suppress(VmdkError):
+            return wanted if _names(access.read_descriptor(raw), name) else name
+    return name
 
 
-def _names(raw: BlockDevice, name: str) -> bool:
+def _names(text: Descriptor, name: str) -> bool:
     """Whether a descriptor has a file as an extent."""
-    with contextlib.suppress(VmdkError):
-        return any(line.file_name == name for line in access.read_descriptor(raw).extents)
-    return False
+    return any(line.file_name == name for line in text.extents)
 
 
 def _findings(draft: Draft, name: str, progress: Progress) -> list[Finding]:
     """What is wrong with the disk as it would be."""
     if not draft.has(name):
-        message = "the descriptor is not there"
-        return [Finding("VMDK003", "descriptor", message, where=str(draft.folder.path / name))]
+        where = str(draft.folder.path / name)
+        return [Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where)]
     with draft.folder.open(name) as raw:
         if access.is_vmdk(raw) or access.is_beheaded(raw):
             return list(check(raw, draft.folder, progress=progress))
@@ -150,7 +193,7 @@ def _is_text_lost(draft: Draft, name: str, raw: BlockDevice) -> bool:
     return texts.separate_text(draft.folder, name, b"") is not None
 
 
-def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str) -> None:
+def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], where: str) -> None:
     """Stop when the draft has an error of a kind that was not there before."""
     known = {one.code for one in before}
     for one in after:
@@ -160,7 +203,7 @@ def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str
                 continue  # what was behind it could not be seen before
             raise VmdkError(
                 f"mending would leave it with another fault ({one.code}: {one.message})",
-                where=name,
+                where=where,
                 remedy="nothing was changed; restore it from a backup",
             )
 
@@ -202,6 +245,8 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
     """A disk whose descriptor is a file of its own."""
     old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
     try:
+        if not is_descriptor(old):  # its lines may be there, but nobody takes it for one
+            raise VmdkError("it is no descriptor any more", where=name, offset_bytes=0)
         text = Descriptor.parse(old)
         lines = access.extent_lines(text, name)
     except VmdkError:
@@ -245,11 +290,19 @@ def _mend_extent(
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
-    if header is None or codes & HEADER_CODES or is_misplaced:
+    # A file that no descriptor named was not checked.
+    is_unusable = header is None or any(header_problems(header, raw.size_bytes))
+    if is_unusable or codes & HEADER_CODES or is_misplaced:
         from ipva_storage.vmdk.repairing.header import best_header
 
         kind = text.create_type if text is not None else ""
-        header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
+        header = best_header(
+            raw,
+            said_sectors,
+            kind,
+            has_descriptor=is_embedded,
+            is_disputed=is_embedded and "VMDK004" in codes,
+        )
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
         return
@@ -262,11 +315,17 @@ def _mend_extent(
     mended = _mend_inside(draft, name, header, has_parent=has_parent)
     lost += mended.lost
     header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
+    length = FIELDS_BYTES if there[:4] == SPARSE_MAGIC and "VMDK001" not in codes else SECTOR_BYTES
     if is_embedded:
-        _mend_embedded(draft, name, header, keeps_size=keeps_size)
-    data = build_header(header)
-    is_whole = there[:4] == SPARSE_MAGIC and "VMDK001" not in codes
-    draft.write(draft.step(name), 0, data[:FIELDS_BYTES] if is_whole else data)
+        _mend_embedded(draft, name, header, length, keeps_size=keeps_size)
+    _put_header(draft, name, header, length)
+
+
+def _put_header(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """One sector at once; of a whole header just the fields."""
+    draft.write(draft.step(name), 0, build_header(header)[:length_bytes])
 
 
 def likely_sectors(
@@ -320,7 +379,9 @@ def _mend_inside(
     return mend_tables(draft, name, header, has_parent=has_parent)
 
 
-def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size: bool) -> None:
+def _mend_embedded(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int, *, keeps_size: bool
+) -> None:
     raw = draft.device(name)
     has_room = 0 < header.descriptor_end_sectors <= max(header.metadata_sectors, 0)
     if not header.descriptor_offset_sectors or not has_room:
@@ -328,14 +389,40 @@ def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size:
     wanted = texts.embedded_text(raw, header, draft.folder, name, keeps_size=keeps_size)
     if wanted is None:
         return
-    room = header.descriptor_sectors * SECTOR_BYTES
-    data = wanted.encode()
     with contextlib.suppress(VmdkError):
         if access.read_embedded(raw, header).text == wanted.text:
             return
-    if len(data) <= room:
-        at = header.descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, data.ljust(room, b"\0"))
+    _put_text(draft, name, header, wanted.encode(), length_bytes)
+
+
+def _put_text(
+    draft: Draft, name: str, header: SparseHeader, data: bytes, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """An embedded descriptor, where it has room: the old one or the new one counts at any time.
+
+    One sector is written at once. Of more, a copy behind the old text counts until all are there.
+    """
+    at, room = header.descriptor_offset_sectors, header.descriptor_sectors
+    new, old = data.ljust(room * SECTOR_BYTES, b"\0"), draft.device(name)
+    if len(data) > room * SECTOR_BYTES:
+        return
+    length = min(len(new), max(old.size_bytes - at * SECTOR_BYTES, 0))
+    there = read(old, at * SECTOR_BYTES, length) if length else b""
+    sectors = range(0, len(new), SECTOR_BYTES)
+    changed = [
+        start for start in sectors if not there.startswith(new[start:][:SECTOR_BYTES], start)
+    ]
+    count = -(-len(data) // SECTOR_BYTES)
+    used = max(count, -(-len(there.rstrip(b"\0")) // SECTOR_BYTES))
+    if len(changed) > 1 and used + count <= room:
+        draft.write(draft.step(name), (at + used) * SECTOR_BYTES, new[: count * SECTOR_BYTES])
+        copied = replace(
+            header, descriptor_offset_sectors=at + used, descriptor_sectors=room - used
+        )
+        _put_header(draft, name, copied, length_bytes)
+        draft.write(draft.step(name), at * SECTOR_BYTES, new[: used * SECTOR_BYTES])
+        _put_header(draft, name, header, length_bytes)
+    draft.write(draft.step(name), at * SECTOR_BYTES, new)
 
 
 def _accept_parent(draft: Draft, name: str) -> None:
@@ -354,7 +441,6 @@ def _accept_parent(draft: Draft, name: str) -> None:
         return
     wanted = text.with_value("parentCID", f"{parent.cid:08x}").encode()
     if read(device, 0, 4) == SPARSE_MAGIC:
-        at = read_header(device).descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, wanted)
+        _put_text(draft, name, read_header(device), wanted)
     else:
         draft.create(name, wanted)

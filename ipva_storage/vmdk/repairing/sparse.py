@@ -3,8 +3,8 @@
 Rules, in order; an entry that none of them decides stays as it is, in both copies:
 
 1. Of two entries that differ, one that can be a grain (or none) wins over one that cannot.
-2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but no grain that only
-   the redundant table names is forgotten for that; such entries stay.
+2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but a grain that only
+   the redundant table names is not forgotten; it is taken unless something else names it, too.
 3. A grain that nothing else names wins over none; where something else names it, none wins. Of two
    grains the one wins that nothing else names, when something else names the other.
 
@@ -44,8 +44,9 @@ def mend_tables(draft: Draft, name: str, header: SparseHeader, *, has_parent: bo
         has_parent: whether a parent shows where there is no grain.
     """
     mending = _Mending(draft, name, header, has_parent=has_parent)
-    mending.directories()
+    wanted = mending.directories()
     mending.tables()
+    mending.put(wanted)
     if mending.has_zeroed and has_parent:
         header = replace(header, version=max(header.version, 2), flags=header.flags | 4)
     return MendedTables(mending.lost, header)
@@ -74,19 +75,28 @@ class _Mending:
 
     # -- directories ----------------------------------------------------------------------------
 
-    def directories(self) -> None:
-        """Put entries that cannot be, or that two share, where the layout has their tables."""
+    def directories(self) -> list[tuple[int, bytes]]:
+        """Put entries that cannot be, or that two share, where the layout has their tables.
+
+        Returns:
+            Sector and content of each directory; the tables are mended before it leads to them.
+        """
+        found: list[tuple[int, bytes]] = []
         wanted = [self._wanted(copy) for copy in self._copies]
         is_absent = np.all([copy.at.places == 0 for copy in self._copies], axis=0)
         is_absent &= not is_absent.all()  # a directory without any table is damage
         for copy, places in zip(self._copies, wanted, strict=True):
             places[is_absent] = 0
             room = self._header.directory_sectors * SECTOR_BYTES
-            step = self._draft.step(self._name)
-            data = places.astype("<u4").tobytes().ljust(room, b"\0")
-            self._draft.write(step, copy.sector * SECTOR_BYTES, data)
+            found.append((copy.sector, places.astype("<u4").tobytes().ljust(room, b"\0")))
             if (places != copy.at.places).any():
                 copy.at = TablePlaces.of(self._raw, self._header, places)
+        return found
+
+    def put(self, directories: list[tuple[int, bytes]]) -> None:
+        """Write each directory, as a step."""
+        for sector, data in directories:
+            self._draft.write(self._draft.step(self._name), sector * SECTOR_BYTES, data)
 
     def _wanted(self, copy: _Copy) -> Sectors:
         """The directory as it should be; where that is not known, as it is."""
@@ -165,7 +175,7 @@ class _Mending:
         is_free = [self._is_free(tables, used) for tables in (first, last)]
         if self._header.unclean_shutdown:
             settled = np.where(differs & (first > 1), np.where(last > 1, last, first), settled)
-            return np.where(differs & (first <= 1) & ~is_free[1], first, settled)
+            return np.where(differs & (first <= 1), np.where(is_free[1], last, first), settled)
         takes_first = is_free[0] & ((last <= 1) | ~is_free[1]) | (first <= 1) & ~is_free[1]
         takes_last = is_free[1] & ((first <= 1) | ~is_free[0]) | (last <= 1) & ~is_free[0]
         settled = np.where(differs & takes_first, first, settled)

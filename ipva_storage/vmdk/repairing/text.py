@@ -12,7 +12,7 @@ from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.describe import ADAPTERS, describe, new_cid
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SPARSE_MAGIC, read_header
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
@@ -113,7 +113,7 @@ def completed(
     text: Descriptor, folder: Folder, name: str, is_compressed: bool | None = None
 ) -> Descriptor:
     """A descriptor with a content identifier and a kind."""
-    if text.cid is None:
+    if not chain.can_be_parent(text):
         text = text.with_value("CID", f"{_cid(folder, name):08x}")
     if not text.create_type and is_compressed is not None:
         kind = "streamOptimized" if is_compressed else "monolithicSparse"
@@ -186,6 +186,8 @@ def _of_parts(
         rest = " 0" if word == "FLAT" else ""
         lines.append(f'RW {sector_count} {word} "{part}"{rest}')
         total += sector_count
+    if total * SECTOR_BYTES > CAPACITY_MAX_BYTES:
+        return None
     return _described(kind, lines, total * SECTOR_BYTES, Remains.of(old), folder, name)
 
 

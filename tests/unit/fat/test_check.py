@@ -125,16 +125,16 @@ CASES: list[tuple[str, int, Damage]] = [
     ("FAT013", 16, put_at(b"..         ", 26, b"\x09\0")),
     ("FAT013", 16, put_at(b".          ", 0, b"X")),
     ("FAT014", 16, put_at(b"A       TXT", 2, b"*")),
-    ("FAT014", 16, put_at(b"A       TXT", 2, b"B")),
+    ("FAT014", 16, put_at(b"A       TXT", 0, b" ")),
     ("FAT015", 16, put_at(b"AFILEW~1TXT", 0, b"A       TXT")),
-    ("FAT016", 16, put_at(b"AFILEW~1TXT", 3, b"X")),
+    ("FAT047", 16, put_at(b"AFILEW~1TXT", 3, b"X")),
     ("FAT016", 16, put_at(b"AFILEW~1TXT", 0, b"\xe5")),
     ("FAT017", 16, put(43, b"OTHER LABEL")),
     ("FAT018", 32, put(512 + 488, b"\x05\0\0\0")),
     ("FAT018", 32, put(512, b"\0\0\0\0")),
     ("FAT019", 16, put(2 * 512 + 3, b"\x7f")),
     ("FAT019", 16, put(37, b"\x01")),
-    ("FAT020", 16, put(19, b"\xff\xff")),
+    ("FAT022", 16, put(19, b"\xff\xff")),
 ]
 
 

@@ -74,8 +74,8 @@ def test_names_stay_within_a_sector() -> None:
     fat.defrag(device)
     assert contents(device) == expected
     volume = fat.open(device)
-    folder = volume._folder(volume.stat("/many").first_cluster)
-    slots = folder._slots.values()
+    folder = volume.tree.folder(volume.stat("/many").first_cluster)
+    slots = folder._index().values()
     assert len(slots) > 20
     for slot in slots:
         first, last = slot.first_record // 16, slot.short_record // 16

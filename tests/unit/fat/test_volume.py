@@ -152,7 +152,7 @@ def test_folder_ends_at_65536_records() -> None:
     """A folder takes 65,536 records and then says that it is full."""
     volume = make(16, 40 * MIB)
     volume.mkdir("/D")
-    folder = volume._folder(volume.stat("/D").first_cluster)
+    folder = volume.tree.folder(volume.stat("/D").first_cluster)
     while folder.record_capacity < 65_536:
         folder.extend(folder.clusters[-1])
     with pytest.raises(NoSpaceError, match="65536"):

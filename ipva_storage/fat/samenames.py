@@ -1,0 +1,147 @@
+"""Names that two files of one folder share, in any case, long or short; found for many at once.
+
+Every name becomes one number of 64 bits, so that equal names have equal numbers. The few whose
+numbers are equal are then compared letter by letter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ipva_formats import fat as layout
+from ipva_storage.fat import names, records
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ipva_storage.fat.records import Records
+
+_UNITS_MAX: Final = 64 * layout.LONG_UNITS
+_WEIGHTS: Final = np.random.default_rng(1).integers(1, 1 << 63, _UNITS_MAX, np.uint64) | np.uint64(
+    1
+)
+_COLUMN_WEIGHTS: Final = np.ascontiguousarray(_WEIGHTS.reshape(-1, layout.LONG_UNITS).T)
+_FOLDER_WEIGHT: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
+
+
+def _folded() -> npt.NDArray[np.uint16]:
+    """What each UTF-16 unit has in common with its other case; see `names.fold`."""
+    table = np.arange(1 << 16, dtype=np.uint16)
+    for unit in range(1 << 16):
+        char = chr(unit)
+        upper = char.upper()
+        if upper != char and len(upper) == 1 and (unit < 0x80 or not upper.isascii()):
+            table[unit] = ord(upper) & 0xFFFF
+    return table
+
+
+_FOLD: Final = _folded()
+_SHORT: Final = np.where(np.arange(256) < 0x80, _FOLD[:256], np.arange(256) + 0xF700).astype(
+    np.uint64
+)
+"""A byte of a short name as a unit; beyond ASCII it equals itself only, whatever the code page."""
+
+
+def duplicates(parsed: Records, at: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Files whose long or short name is that of another in the folder.
+
+    Args:
+        parsed: the records of some folders.
+        at: the short records to look at, in order.
+
+    Returns:
+        Pairs of short records: the later one, and the first that has its name.
+    """
+    if len(at) < 2:
+        return []
+    folder = parsed.folder[at].astype(np.uint64) * _FOLDER_WEIGHT
+    short = short_numbers(parsed, at) + folder
+    long = np.where(parsed.long_count[at] > 0, long_numbers(parsed, at) + folder, short)
+    numbers = np.concatenate((short, long[long != short]))
+    owners = np.concatenate((at, at[long != short]))
+    order = np.argsort(numbers, kind="stable")
+    numbers, owners = numbers[order], owners[order]
+    is_same = numbers[1:] == numbers[:-1]
+    if not is_same.any():
+        return []
+    found: dict[int, int] = {}
+    suspects = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
+    _compare(parsed, sorted(set(owners[suspects].tolist())), found)
+    return sorted(found.items())
+
+
+def _compare(parsed: Records, suspects: list[int], found: dict[int, int]) -> None:
+    first: dict[tuple[int, str], int] = {}
+    for record in suspects:
+        folder = int(parsed.folder[record])
+        keys = {(folder, name) for name in keys_of(parsed, record)}
+        for key in keys:
+            other = first.setdefault(key, record)
+            if other != record:
+                found.setdefault(record, other)
+
+
+def keys_of(parsed: Records, record: int) -> set[str]:
+    """The folded short name of a file, and its folded long one where it has one."""
+    short = parsed.table["name"][record].tobytes()
+    keys = {short_key(short)}
+    count = int(parsed.long_count[record])
+    if count:
+        units = records.name_units(parsed.table[record - count : record])
+        name = records.long_name(units, count, count)
+        if name:
+            keys.add(names.fold(name))
+    return keys
+
+
+def short_key(short: bytes) -> str:
+    """A short name as it is compared."""
+    text = "".join(chr(byte if byte < 0x80 else byte + 0xF700) for byte in short)
+    base, extension = text[:8].rstrip(" "), text[8:].rstrip(" ")
+    return names.fold(f"{base}.{extension}" if extension else base)
+
+
+def short_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The number of `BASE.EXT` of each short record."""
+    columns = np.ascontiguousarray(parsed.table["name"][at]).view(np.uint8).reshape(-1, 11)
+    base, base_length = _part(columns[:, :8])
+    extension, extension_length = _part(columns[:, 8:])
+    weights = _WEIGHTS[:12]
+    total: npt.NDArray[np.uint64] = (base * weights[:8]).sum(axis=1, dtype=np.uint64)
+    total += np.where(
+        extension_length > 0, weights[base_length] * np.uint64(ord(".")), np.uint64(0)
+    )
+    spots = np.minimum(base_length[:, None] + 1 + np.arange(3), 11)
+    total += (extension * weights[spots]).sum(axis=1, dtype=np.uint64)
+    return total
+
+
+def _part(
+    columns: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Units of a part of short names, zero from its trailing spaces on, and its length."""
+    is_text = columns != 0x20
+    width = columns.shape[1]
+    length = np.where(is_text.any(axis=1), width - is_text[:, ::-1].argmax(axis=1), 0)
+    return np.where(np.arange(width) < length[:, None], _SHORT[columns], np.uint64(0)), length
+
+
+def long_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """The number of the long name of each short record; of no meaning where it has none."""
+    longs = np.flatnonzero(parsed.is_long & ~parsed.is_orphan)
+    table = parsed.table[longs]
+    ordinal = table.view(records.LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
+    part = np.maximum(ordinal, np.uint8(1)) - np.uint8(1)
+    totals = np.zeros(len(longs), np.uint64)
+    is_past = np.zeros(len(longs), np.bool_)
+    for column, weights in zip(records.unit_columns(table), _COLUMN_WEIGHTS, strict=True):
+        units = _FOLD[column]
+        is_past |= units == 0
+        units[is_past] = 0
+        totals += units * weights[part]
+    sums = np.concatenate(([np.uint64(0)], np.cumsum(totals)))
+    stop = np.searchsorted(longs, at)
+    found: npt.NDArray[np.uint64] = sums[stop] - sums[stop - parsed.long_count[at]]
+    return found
