@@ -60,7 +60,7 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     """What writes to an existing image can be tried without writing."""
     changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
     changing |= {"mv", "label"}
-    changing |= {"repair", "resize", "compact", "commit"}
+    changing |= {"repair", "resize", "compact", "commit", "grow", "defrag"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
 

@@ -142,7 +142,6 @@ def carry_out(
     folders = _Folders(geometry, tree, remap, moves.folder_targets, is_packed=is_packed)
     copy_clusters(device, geometry, moves.sources, moves.targets, progress)
     folders.write(device)
-    device.flush()
     following = values.astype(np.int64)
     is_link = (following >= layout.FIRST_CLUSTER) & (following < count)
     following[is_link] = remap[following[is_link]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ipva_formats import mbr
@@ -11,6 +12,9 @@ from ipva_storage.errors import FatError, NoSpaceError, UsageError
 from ipva_storage.fat import geometry, partitions
 from ipva_storage.fat.growing import grow, grow_disk
 from ipva_storage.fat.growing.layouts import larger, present
+from ipva_storage.fat.growing.vacating import Moves, plan_moves
+from ipva_storage.fat.relocating import FolderTree
+from ipva_storage.fat.table import FatTable
 from ipva_storage.testing.fat_growth import codes, contents, fill
 from ipva_storage.units import GIB, KIB, MIB
 
@@ -261,3 +265,34 @@ def test_end_within_the_disk() -> None:
     assert grow_disk(device, 4 * MIB).volume.after_bytes == 4 * MIB
     assert not codes(SliceDevice(device, 0, 4 * MIB))
     assert present(fat.open(device).geometry).volume_sectors == 8192
+
+
+def test_what_a_cut_could_tear_moves_as_well() -> None:
+    """A cluster of FAT12 whose entry lies in two sectors moves with what it leads to.
+
+    No folder gets such a cluster.
+    """
+    device = MemoryDevice(MIB)
+    fat.format(device, cluster_bytes=512, volume_id=7)
+    with fat.open(device) as opened:
+        opened.mkdir("/folder")
+        for number in range(200):
+            opened.mkdir(f"/folder/{number}")
+    found = geometry.parse(device)
+    table = FatTable(device, found)
+    first, split, free = 400, 682, [340, 341, 342]
+    table.put(first, split)
+    table.put(split, 1024)
+    table.put(1024, first + 1)
+    table.put(first + 1, table.end)
+    for cluster in free:
+        assert table[cluster] == 0
+    zone = np.zeros(len(table), np.bool_)
+    zone[[1024, 5]] = True
+    moves = plan_moves(found, table, FolderTree(device, found, table), zone)
+    assert isinstance(moves, Moves)
+    assert moves.sources.tolist() == [split, 1024]
+    assert len(moves.folder_targets) > 200
+    assert 341 not in moves.folder_targets
+    assert 340 in moves.folder_targets
+    assert 341 in moves.targets
