@@ -134,10 +134,25 @@ class Tree:
         """
         return self.folder(self.starts_of(path)[-1])
 
+    def start_above(self, path: str) -> tuple[int, str]:
+        """First cluster of the folder above an entry, and the entry's name.
+
+        Raises:
+            FatNotFoundError: there is no such folder.
+            UsageError: it is the root folder, which has no entry.
+        """
+        parts = parts_of(path)
+        if not parts:
+            raise UsageError("the root folder itself cannot be meant", where=self.device.name)
+        return self._starts(parts[:-1], path)[-1], parts[-1]
+
     def starts_of(self, path: str) -> list[int]:
         """First clusters of the folders on the way to a folder, the root's first, its own last."""
+        return self._starts(parts_of(path), path)
+
+    def _starts(self, parts: list[str], path: str) -> list[int]:
         starts = [self.root_start]
-        for part in parts_of(path):
+        for part in parts:
             slot = self.folder(starts[-1]).find(part)
             if slot is None:
                 raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
@@ -154,8 +169,7 @@ class Tree:
         Raises:
             UsageError: it is the root folder, which has no entry.
         """
-        above, name = self.split(path)
-        start = self.starts_of(above)[-1]
+        start, name = self.start_above(path)
         slot = self.folder(start).find(name)
         return None if slot is None else (start, slot)
 
@@ -170,12 +184,9 @@ class Tree:
             raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
         return found
 
-    def split(self, path: str) -> tuple[str, str]:
-        """The path of the folder above, and the name in it."""
-        parts = parts_of(path)
-        if not parts:
-            raise UsageError("the root folder itself cannot be meant", where=self.device.name)
-        return "/".join(parts[:-1]), parts[-1]
+    def starts_above(self, path: str) -> list[int]:
+        """First clusters of all folders above an entry, the root's first."""
+        return self._starts(parts_of(path)[:-1], path)
 
     # -- walking ------------------------------------------------------------------------------
 
