@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _FOLDERS_CACHED: Final = 64
 _SIBLINGS_READ: Final = 256
 """How many folders are read ahead at most. Confidence: chosen."""
-_SIBLINGS_BYTES: Final = 4 * MIB
+_SIBLINGS_BYTES: Final = MIB
 """How much of them is, unless one alone is longer. Confidence: chosen."""
+_HELD_MAX: Final = 300_000
+"""Most entries that the folders on one way down may have, to bound memory. Confidence: chosen."""
 
 
 def parts_of(path: str) -> list[str]:
@@ -195,21 +197,32 @@ class Tree:
 
         A folder that shares a cluster with one already entered is listed and not entered. The
         folders in one folder are read together.
+
+        Raises:
+            FatError: folder in folder is so full that no honest volume has it.
         """
         top = self.folder_at(path)
         seen = set(top.clusters)
         stack = [_Level("".join(f"/{part}" for part in parts_of(path)), top.entries)]
+        held = len(top)
         while stack:
             level = stack[-1]
             base = level.base
+            if held > _HELD_MAX:
+                raise FatError(
+                    f"“{base}” and the folders above it have over {_HELD_MAX} entries",
+                    where=self.device.name,
+                    remedy="run a check of the volume",
+                )
             for entry in level.rest:
                 full = f"{base}/{entry.name}"
                 yield full, entry
                 if entry.is_dir and (entries := self._entries_below(level, seen)):
                     stack.append(_Level(full, entries))
+                    held += len(entries)
                     break
             else:
-                stack.pop()
+                held -= stack.pop().count
 
     def _entries_below(self, level: _Level, seen: set[int]) -> list[FatEntry]:
         """The entries of the next folder of a level."""
@@ -256,6 +269,7 @@ class _Level:
 
     def __init__(self, base: str, entries: list[FatEntry]) -> None:
         self.base = base
+        self.count = len(entries)
         self.rest = iter(entries)
         self.unread = iter([entry for entry in entries if entry.is_dir])
         self.ready: deque[list[FatEntry]] = deque()
