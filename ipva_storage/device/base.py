@@ -179,15 +179,15 @@ def read(device: BlockDevice, offset_bytes: int, length_bytes: int) -> bytes:
         DeviceError: the range leaves the device, or it cannot be read. A claim of an absurd length
             fails before any memory is taken.
     """
+    take: Callable[[int, int], bytes] | None = getattr(device, "read_bytes", None)
+    if take is not None:
+        return take(offset_bytes, length_bytes)
     if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > device.size_bytes:
         raise DeviceError(
             f"{length_bytes} bytes there leave the device, which ends at {device.size_bytes}",
             where=device.name,
             offset_bytes=offset_bytes,
         )
-    take: Callable[[int, int], bytes] | None = getattr(device, "read_bytes", None)
-    if take is not None:
-        return take(offset_bytes, length_bytes)
     buffer = bytearray(length_bytes)
     device.read_into(offset_bytes, buffer)
     return bytes(buffer)

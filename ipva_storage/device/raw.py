@@ -104,8 +104,12 @@ class RawDevice(Device):
         """Bytes as an object of their own, without the copy that a buffer costs."""
         self._check(offset_bytes, length_bytes)
         if hasattr(os, "pread"):
-            with self._told(offset_bytes):
+            try:
                 found = os.pread(self._file, length_bytes, offset_bytes)
+            except OSError as error:
+                raise DeviceError(
+                    _reason(error), where=self.name, offset_bytes=offset_bytes
+                ) from error
             if len(found) == length_bytes:
                 return found
         buffer = bytearray(length_bytes)

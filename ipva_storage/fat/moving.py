@@ -48,8 +48,7 @@ def _check_source(volume: FatVolume, source: str, target: str, start: int, slot:
     if not slot.entry.is_dir:
         volume.open_files.check_closed(start, slot.short, source)
         return
-    above = volume.tree.split(target)[0]
-    if slot.entry.first_cluster in volume.tree.starts_of(above)[1:]:
+    if slot.entry.first_cluster in volume.tree.starts_above(target)[1:]:
         raise UsageError(
             f"“{source}” cannot go into itself, to “{target}”",
             where=volume.name,

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _FOLDERS_CACHED: Final = 64
 _SIBLINGS_READ: Final = 256
 """How many folders are read ahead at most. Confidence: chosen."""
-_SIBLINGS_BYTES: Final = 4 * MIB
+_SIBLINGS_BYTES: Final = MIB
 """How much of them is, unless one alone is longer. Confidence: chosen."""
+_HELD_MAX: Final = 300_000
+"""Most entries that the folders on one way down may have, to bound memory. Confidence: chosen."""
 
 
 def parts_of(path: str) -> list[str]:
@@ -134,10 +136,25 @@ class Tree:
         """
         return self.folder(self.starts_of(path)[-1])
 
+    def start_above(self, path: str) -> tuple[int, str]:
+        """First cluster of the folder above an entry, and the entry's name.
+
+        Raises:
+            FatNotFoundError: there is no such folder.
+            UsageError: it is the root folder, which has no entry.
+        """
+        parts = parts_of(path)
+        if not parts:
+            raise UsageError("the root folder itself cannot be meant", where=self.device.name)
+        return self._starts(parts[:-1], path)[-1], parts[-1]
+
     def starts_of(self, path: str) -> list[int]:
         """First clusters of the folders on the way to a folder, the root's first, its own last."""
+        return self._starts(parts_of(path), path)
+
+    def _starts(self, parts: list[str], path: str) -> list[int]:
         starts = [self.root_start]
-        for part in parts_of(path):
+        for part in parts:
             slot = self.folder(starts[-1]).find(part)
             if slot is None:
                 raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
@@ -154,8 +171,7 @@ class Tree:
         Raises:
             UsageError: it is the root folder, which has no entry.
         """
-        above, name = self.split(path)
-        start = self.starts_of(above)[-1]
+        start, name = self.start_above(path)
         slot = self.folder(start).find(name)
         return None if slot is None else (start, slot)
 
@@ -170,12 +186,9 @@ class Tree:
             raise FatNotFoundError(f"there is no “{path}”", where=self.device.name)
         return found
 
-    def split(self, path: str) -> tuple[str, str]:
-        """The path of the folder above, and the name in it."""
-        parts = parts_of(path)
-        if not parts:
-            raise UsageError("the root folder itself cannot be meant", where=self.device.name)
-        return "/".join(parts[:-1]), parts[-1]
+    def starts_above(self, path: str) -> list[int]:
+        """First clusters of all folders above an entry, the root's first."""
+        return self._starts(parts_of(path)[:-1], path)
 
     # -- walking ------------------------------------------------------------------------------
 
@@ -184,21 +197,32 @@ class Tree:
 
         A folder that shares a cluster with one already entered is listed and not entered. The
         folders in one folder are read together.
+
+        Raises:
+            FatError: folder in folder is so full that no honest volume has it.
         """
         top = self.folder_at(path)
         seen = set(top.clusters)
         stack = [_Level("".join(f"/{part}" for part in parts_of(path)), top.entries)]
+        held = len(top)
         while stack:
             level = stack[-1]
             base = level.base
+            if held > _HELD_MAX:
+                raise FatError(
+                    f"“{base}” and the folders above it have over {_HELD_MAX} entries",
+                    where=self.device.name,
+                    remedy="run a check of the volume",
+                )
             for entry in level.rest:
                 full = f"{base}/{entry.name}"
                 yield full, entry
                 if entry.is_dir and (entries := self._entries_below(level, seen)):
                     stack.append(_Level(full, entries))
+                    held += len(entries)
                     break
             else:
-                stack.pop()
+                held -= stack.pop().count
 
     def _entries_below(self, level: _Level, seen: set[int]) -> list[FatEntry]:
         """The entries of the next folder of a level."""
@@ -245,6 +269,7 @@ class _Level:
 
     def __init__(self, base: str, entries: list[FatEntry]) -> None:
         self.base = base
+        self.count = len(entries)
         self.rest = iter(entries)
         self.unread = iter([entry for entry in entries if entry.is_dir])
         self.ready: deque[list[FatEntry]] = deque()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
-from typing import TYPE_CHECKING, NamedTuple
+import itertools
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from ipva_storage.fat.table import FREE, check_chain
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.volume import FatVolume
+
+
+_ENTRIES_AT_ONCE: Final = 1 << 16
 
 
 class Fragment(NamedTuple):
@@ -60,22 +64,22 @@ def fragments(volume: FatVolume, path: str) -> list[Fragment]:
 
 def measure(volume: FatVolume) -> Usage:
     """See `FatVolume.usage`."""
-    firsts, sizes, folder_count = array("q"), array("q"), 0
-    for _, entry in volume.walk():
-        folder_count += entry.is_dir
-        if not entry.is_dir:
-            firsts.append(entry.first_cluster)
-            sizes.append(entry.size_bytes)
+    file_count = folder_count = fragmented_count = 0
     table, size = volume.tree.table, volume.cluster_bytes
+    jumps = _jumps(table.values)
+    entries = (entry for _, entry in volume.walk())
+    while some := list(itertools.islice(entries, _ENTRIES_AT_ONCE)):
+        files = [entry for entry in some if not entry.is_dir]
+        file_count += len(files)
+        folder_count += len(some) - len(files)
+        fragmented_count += _count_fragmented(jumps, files, size)
     values = table.values[layout.FIRST_CLUSTER : table.limit]
     free_runs = _run_lengths(values == FREE)
     bad = int(np.count_nonzero(values == table.bad))
     return Usage(
-        file_count=len(firsts),
+        file_count=file_count,
         folder_count=folder_count,
-        fragmented_count=_count_fragmented(
-            table.values, np.array(firsts, np.int64), np.array(sizes, np.int64), size
-        ),
+        fragmented_count=fragmented_count,
         used_bytes=(len(values) - table.free_count - bad) * size,
         free_bytes=table.free_count * size,
         bad_bytes=bad * size,
@@ -91,16 +95,20 @@ def _run_lengths(is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     return lengths
 
 
+def _jumps(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+    """How many clusters before each are not followed by their neighbour; one element more."""
+    found = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(values != np.arange(1, len(values) + 1, dtype=np.uint32), out=found[1:])
+    return found
+
+
 def _count_fragmented(
-    values: npt.NDArray[np.uint32],
-    firsts: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    cluster_bytes: int,
+    jumps: npt.NDArray[np.int32], files: list[FatEntry], cluster_bytes: int
 ) -> int:
     """How many files do not lie in neighbouring clusters from their first to their last."""
+    firsts = np.array([entry.first_cluster for entry in files], np.int64)
+    sizes = np.array([entry.size_bytes for entry in files], np.int64)
     lasts = firsts + np.maximum(-(-sizes // cluster_bytes), 1) - 1
-    is_whole = (firsts >= layout.FIRST_CLUSTER) & (lasts < len(values))
+    is_whole = (firsts >= layout.FIRST_CLUSTER) & (lasts < len(jumps) - 1)
     firsts, lasts = firsts[is_whole], lasts[is_whole]
-    jumps = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(values != np.arange(1, len(values) + 1), out=jumps[1:])
     return int(np.count_nonzero(jumps[lasts] - jumps[firsts]))

@@ -303,7 +303,7 @@ class FatVolume:
         """Everything in a folder that is deleted."""
         found = [entry for _, entry in self.walk(path)]
         starts = [first, *(entry.first_cluster for entry in found if entry.is_dir)]
-        above = self.tree.starts_of(self.tree.split(path)[0])
+        above = self.tree.starts_above(path)
         if not {*above, start}.isdisjoint(starts) or len(set(starts)) < len(starts):
             raise FatError(
                 f"a folder in “{path}” is one that is also elsewhere, so it is not deleted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ipva_formats import fat as layout
 from ipva_storage.device import byte_view
@@ -32,6 +32,10 @@ REWRITTEN_BYTES_MAX: Final = 4 * MIB
 """Files up to this length are copied where a change in place would need two sectors at once.
 
 A power cut then leaves the old or the new. Confidence: chosen (some milliseconds)."""
+
+
+_NO_NAME: Final = bytes(11)
+"""Stands in a record for the name that its folder gives it."""
 
 
 class Writer:
@@ -146,18 +150,28 @@ class Writer:
             modified: when it was; now if not given.
         """
         now = clock.now()
-        fields: dict[str, Any] = {
-            "cluster": chain[0] if chain else 0,
-            "content_bytes": size_bytes,
-            "modified": modified or now,
-            "accessed": now,
-        }
+        first = chain[0] if chain else 0
         if old is None:
             self.make_room(folder, name)
-            return folder.add(name, changed(new_record(layout.ATTRIBUTE_ARCHIVE, now), **fields))
+            record = pack_entry(
+                _NO_NAME,
+                attributes=layout.ATTRIBUTE_ARCHIVE,
+                created=now,
+                modified=modified or now,
+                cluster=first,
+                content_bytes=size_bytes,
+            )
+            return folder.add(name, record)
         self.changes.free_later(old.entry.first_cluster)
-        fields["attributes"] = old.entry.attributes | layout.ATTRIBUTE_ARCHIVE
-        folder.update(old, changed(folder.record_of(old), **fields))
+        record = changed(
+            folder.record_of(old),
+            attributes=old.entry.attributes | layout.ATTRIBUTE_ARCHIVE,
+            modified=modified or now,
+            accessed=now,
+            cluster=first,
+            content_bytes=size_bytes,
+        )
+        folder.update(old, record)
         return old
 
     # -- folders ------------------------------------------------------------------------------
@@ -174,7 +188,10 @@ class Writer:
         folder = self.sound(start)
         if folder.find(name) is not None:
             raise FatExistsError(f"“{path}” exists already", where=self.device.name)
-        record = new_record(layout.ATTRIBUTE_FOLDER, clock.now())
+        now = clock.now()
+        record = pack_entry(
+            _NO_NAME, attributes=layout.ATTRIBUTE_FOLDER, created=now, modified=now, cluster=0
+        )
         with self.new_chain(1, for_folder=True) as (cluster,):
             self.make_room(folder, name)
             self._write_new_folder(cluster, start, record)
@@ -240,8 +257,7 @@ class Writer:
             FatNotFoundError: there is no such folder.
             UsageError: the name is not possible.
         """
-        above, name = self.tree.split(path)
-        start = self.tree.starts_of(above)[-1]
+        start, name = self.tree.start_above(path)
         self.sound(start)
         return start, names.validate(name)
 
@@ -260,8 +276,3 @@ class Writer:
                 remedy="run a check of the volume",
             )
         return folder
-
-
-def new_record(attributes: int, now: datetime) -> bytes:
-    """A short record without name and content."""
-    return pack_entry(bytes(11), attributes=attributes, created=now, modified=now, cluster=0)

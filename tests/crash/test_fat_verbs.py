@@ -30,13 +30,14 @@ Allowed = dict[str, tuple[bytes | None, ...]]
 
 
 def make(bits: int) -> bytes:
-    """A volume with the old files; its clusters are broken up."""
+    """A volume with the old files; its free clusters are in other sectors of the table, too."""
     device = MemoryDevice(300 * KIB if bits == 12 else 5000 * KIB if bits == 16 else 34000 * KIB)
     fat.format(device, fat_bits=bits, cluster_bytes=512, volume_id=7)
     with fat.open(device) as volume:
         volume.mkdir("/d/e", parents=True)
         for number in range(9):
             volume.write(f"/filler {number}", bytes(700))
+        volume.write("/room", bytes(300 * 512))
         for number, (path, content) in enumerate(OLD.items()):
             volume.delete(f"/filler {number * 2}")
             volume.write(path, content)

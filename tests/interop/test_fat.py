@@ -239,11 +239,13 @@ def survive(device: BlockDevice) -> None:
         volume = fat.open(device)
         entries = list(volume.walk())
         assert volume.free_bytes >= 0
+        assert volume.usage().file_count >= 0
         assert volume.label is None or volume.label
     except IpvaError:
         return
     for path, entry in entries:
         try:
+            volume.fragments(path)
             if not entry.is_dir:
                 sum(len(chunk) for chunk in volume.read_chunks(path))
         except IpvaError:

@@ -171,6 +171,7 @@ def test_the_longest_file_on_a_sparse_vmdk(tmp_path: Path) -> None:
     assert (tmp_path / "disk.vmdk").stat().st_size < 40 * MIB
 
 
+@pytest.mark.slow
 def test_65536_records_pass_fsck(tmp_path: Path, peer: Peer) -> None:
     """A folder as full as folders get is clean for fsck.fat."""
     image = tmp_path / "volume.img"

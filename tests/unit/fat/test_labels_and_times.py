@@ -202,6 +202,7 @@ def test_usage_and_fragments() -> None:
         assert usage.largest_free_bytes == max(map(len, runs)) * volume.cluster_bytes
 
 
+@pytest.mark.slow
 def test_a_folder_of_65536_records() -> None:
     """A folder takes 65,536 records, says that it is full, and is read and emptied again."""
     device = MemoryDevice(40 * MIB)
