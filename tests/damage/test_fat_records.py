@@ -306,6 +306,11 @@ def folder_entry_free(v: Volume) -> None:
     v.link(v.chain("/SUB/Deep folder")[0], 0)
 
 
+def folder_entry_bad(v: Volume) -> None:
+    """A folder's only cluster is marked bad."""
+    v.link(v.chain("/SUB/Deep folder")[0], v.bad)
+
+
 def folder_gone(v: Volume) -> None:
     """A folder starts in a free cluster, and it is nowhere."""
     chain = v.chain("/HOLLOW")
@@ -422,6 +427,17 @@ def label_with_cluster(v: Volume) -> None:
     v.put(at + 26, v.chain(A)[0].to_bytes(2, "little") + b"\x05\0\0\0")
 
 
+def label_letters(v: Volume) -> None:
+    """The label has characters that no label has."""
+    v.put(v.device.data.rfind(b"GOOD       \x08") + 4, b"+")
+
+
+def case_bit(v: Volume) -> None:
+    """Records say that there is no short name."""
+    v.patch(A, 12, b"\x02")
+    v.put(v.place("/SUB") + 12, b"\x02")
+
+
 def attribute_bits(v: Volume) -> None:
     """Bits are set that mean nothing."""
     v.patch(A, 11, b"\xe0")
@@ -518,12 +534,7 @@ KINDS = [
     Kind("chain to a free cluster", "FAT006", to_free),
     Kind("chain to a free cluster, FAT12", "FAT006", to_free, bits=(12,)),
     Kind("end of a chain wiped", "FAT006", to_free_end),
-    Kind(
-        "chain to a bad cluster",
-        "FAT006",
-        to_bad,
-        both(made("/FSCK0000.REC", SECOND, 5), cut(SECOND, 4)),
-    ),
+    Kind("chain to a bad cluster", "FAT006", to_bad),
     Kind("chain to the outside", "FAT006", to_outside),
     Kind("chain to cluster 1", "FAT006", to_one),
     Kind("ring", "FAT009", ring),
@@ -547,7 +558,7 @@ KINDS = [
     Kind("length beyond the volume", "FAT007", length_huge),
     Kind("no first cluster", "FAT012", start_zero),
     Kind("start in a free cluster", "FAT012", start_free),
-    Kind("start in a bad cluster", "FAT012", start_bad, cut(D, 0)),
+    Kind("start in a bad cluster", "FAT012", start_bad),
     Kind("start outside", "FAT012", start_outside),
     Kind("all entries of a file wiped", "FAT012", start_wiped),
     Kind("start of another file", "FAT010", shared_start),
@@ -576,6 +587,7 @@ KINDS = [
     Kind("folder without first cluster", "FAT012", folder_start_zero),
     Kind("folder starts outside", "FAT012", folder_start_outside),
     Kind("folder's entry free", "FAT012", folder_entry_free),
+    Kind("folder's cluster marked bad", "FAT012", folder_entry_bad),
     Kind("folder that is nowhere", "FAT012", folder_gone, gone("/HOLLOW/")),
     Kind(
         "folder in itself",
@@ -604,6 +616,8 @@ KINDS = [
     Kind("file as label", "FAT044", label_bit),
     Kind("folder as label", "FAT044", label_bit_folder),
     Kind("label with a cluster", "FAT044", label_with_cluster),
+    Kind("label of bad letters", "FAT044", label_letters),
+    Kind("no short name", "FAT044", case_bit),
     Kind("bits that mean nothing", "FAT044", attribute_bits),
     Kind("dates that cannot be", "FAT045", bad_dates),
     Kind("record behind the end", "FAT046", stale_copy),
