@@ -87,8 +87,11 @@ class RawDevice(Device):
         self._check(offset_bytes, len(view))
         done = 0
         while done < len(view):
-            with self._told(offset_bytes + done):
-                count = _read_at(self._file, view[done:], offset_bytes + done)
+            try:  # not by _told, which takes longer than a small read
+                count = _read_at(self._file, view[done:] if done else view, offset_bytes + done)
+            except OSError as error:
+                place = offset_bytes + done
+                raise DeviceError(_reason(error), where=self.name, offset_bytes=place) from error
             if not count:
                 raise DeviceError(
                     "the file ended early: something cut it while it was open",

@@ -116,6 +116,8 @@ class Orphans:
 
 def orphans(values: npt.NDArray[np.uint32], lost: npt.NDArray[np.int32], fat_bits: int) -> Orphans:
     """Look at the chains of lost clusters; those that are rings have no head and are left out."""
+    if not len(lost):
+        return Orphans(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
     only = np.zeros(len(values), np.uint32)
     only[lost] = values[lost]
     targets = only[lost]

@@ -171,24 +171,46 @@ def _weigh_folders(
             break
         start, parent = todo.popleft()
         raw = first_piece(device, geometry, start)
-        if parent < 0:
-            good, bad = judge(raw)
-            found.points += min(good, 16) - 4 * min(bad, 16)
-            if bad > good:
-                found.doubt("the root folder has records that are none", 0)
-            if copy is not None and start and not _is_used(device, geometry, copy, start):
-                found.doubt("the root folder starts in a cluster that is not in use", 4)
-        else:
-            found.folders.append(_has_dots(raw, geometry, start, parent))
-            found.points += FOLDER_FITS if found.folders[-1] else -FOLDER_FITS
-            if not found.folders[-1]:
-                continue
+        if not _weigh_folder(device, geometry, copy, raw, start, parent, found):
+            continue
         for is_folder, first, content_bytes in _live(raw, geometry):
-            if is_folder:
+            if not _is_inside(device, geometry, first):
+                if is_folder or content_bytes:
+                    found.doubt("files or folders start outside", 0)
+            elif is_folder:
                 todo.append((first, start))
             elif content_bytes:
                 files.append((first, content_bytes))
     return files
+
+
+def _weigh_folder(
+    device: BlockDevice,
+    geometry: Geometry,
+    copy: int | None,
+    raw: bytes,
+    start: int,
+    parent: int,
+    found: Evidence,
+) -> bool:
+    """Look at one folder, the root folder where `parent` is below 0; whether to believe it."""
+    if parent >= 0:
+        found.folders.append(_has_dots(raw, geometry, start, parent))
+        found.points += FOLDER_FITS if found.folders[-1] else -FOLDER_FITS
+        return found.folders[-1]
+    good, bad = judge(raw)
+    found.points += min(good, 16) - 4 * min(bad, 16)
+    if bad > good:
+        found.doubt("the root folder has records that are none", 0)
+    if copy is not None and start and not _is_used(device, geometry, copy, start):
+        found.doubt("the root folder starts in a cluster that is not in use", 4)
+    return True
+
+
+def _is_inside(device: BlockDevice, geometry: Geometry, cluster: int) -> bool:
+    """Whether there is such a cluster; on a device that was cut short many are not."""
+    end_bytes = geometry.cluster_offset_bytes(cluster) + geometry.cluster_bytes
+    return geometry.is_cluster(cluster) and end_bytes <= device.size_bytes
 
 
 def first_piece(device: BlockDevice, geometry: Geometry, start: int) -> bytes:
@@ -276,8 +298,8 @@ def _weigh_chain(
     at, fits = start, True
     for done in range(min(need, LINKS_MAX)):
         if not geometry.is_cluster(at):
-            fits = False
-            break
+            found.doubt("chains lead outside", 0)
+            return
         at = _entry_at(device, geometry, copy, at)
         fits = (at >= layout.END_MIN[geometry.fat_bits]) is (done + 1 == need)
         if not fits:

@@ -141,14 +141,16 @@ def bad_long(batch: Batch) -> Mask:
     if not len(longs):
         return found
     table = parsed.table[longs]
-    units = records.name_units(table)
-    is_zero = units == 0
-    is_after = np.logical_or.accumulate(is_zero, axis=1)
+    is_past = np.zeros(len(longs), np.bool_)
+    is_bad = np.zeros(len(longs), np.bool_)
+    length = np.zeros(len(longs), np.int64)
+    for column in records.unit_columns(table):
+        is_past |= column == 0
+        is_bad |= _BAD_UNITS[column] & ~is_past
+        length += ~is_past
     is_last = (table.view(_LONG)["ordinal"] & layout.LONG_LAST) != 0
-    is_bad = (_BAD_UNITS[units] & ~is_after).any(axis=1)
-    is_bad |= np.where(is_last, is_zero[:, 0], is_zero.any(axis=1))
+    is_bad |= np.where(is_last, length == 0, is_past)
     ordinal = table.view(_LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
-    length = np.where(is_zero.any(axis=1), is_zero.argmax(axis=1), layout.LONG_UNITS)
     is_bad |= (ordinal.astype(np.int64) - 1) * layout.LONG_UNITS + length > 255
     shorts = np.flatnonzero(parsed.is_short)
     found[shorts[np.searchsorted(shorts, longs[is_bad])]] = True
@@ -364,21 +366,21 @@ def _check_stale(survey: Survey, batch: Batch) -> Iterator[Finding]:
         yield survey.finding("FAT046", text, int(batch.offsets[stale[index]]))
 
 
-def is_garbage(raw: bytes, geometry: Geometry) -> bool:
+def is_garbage(raw: bytes | bytearray, geometry: Geometry) -> bool:
     """Whether the clusters of a folder hold something else: neither `.` nor `..`, and nonsense."""
     if raw[:11] == records.DOT or raw[32:43] == records.DOT_DOT:
         return False
     return 2 * nonsense_count(raw, geometry) > used_count(raw) > 1
 
 
-def used_count(raw: bytes) -> int:
+def used_count(raw: bytes | bytearray) -> int:
     """How many records are not free, those behind the end of the folder included."""
     heads = np.frombuffer(raw, np.uint8)[:: layout.ENTRY_BYTES]
     is_free = (heads == layout.MARK_END) | (heads == layout.MARK_DELETED)
     return int(np.count_nonzero(~is_free))
 
 
-def nonsense_count(raw: bytes, geometry: Geometry) -> int:
+def nonsense_count(raw: bytes | bytearray, geometry: Geometry) -> int:
     """How many of the records that are not free cannot be records of a folder."""
     table = np.frombuffer(raw, records.ENTRY)
     heads = np.frombuffer(raw, np.uint8)[:: layout.ENTRY_BYTES]

@@ -70,16 +70,14 @@ def judge(device: BlockDevice) -> Verdict | None:
     if device.size_bytes < 2 * BOOT_BYTES:
         return None
     there = read(device, 0, BOOT_BYTES)
-    best = first = _verdict(device, there, "boot sector")
+    best = _verdict(device, there, "boot sector")
     if best is not None and not best.evidence.doubts and not _is_contradicted(device, best):
         return best
-    for other in _others(device, there):
+    for other in filter(_is_enough, _others(device, there)):
         if best is None or other.evidence.points >= best.evidence.points + _margin(best, other):
             best = other
             if best.evidence.is_plenty:
                 break
-    if best is not None and best.source == "tables" and not _is_enough(best):
-        return first
     return best
 
 
@@ -93,6 +91,8 @@ def _margin(best: Verdict, other: Verdict) -> int:
 
 def _is_enough(found: Verdict) -> bool:
     """Whether a layout that was worked out is more than chance."""
+    if found.source != "tables":
+        return True
     seen = found.evidence
     return seen.points >= ENOUGH or (seen.fitting_head_count > 1 and seen.points > 0)
 

@@ -22,6 +22,7 @@ _UNITS_MAX: Final = 64 * layout.LONG_UNITS
 _WEIGHTS: Final = np.random.default_rng(1).integers(1, 1 << 63, _UNITS_MAX, np.uint64) | np.uint64(
     1
 )
+_COLUMN_WEIGHTS: Final = np.ascontiguousarray(_WEIGHTS.reshape(-1, layout.LONG_UNITS).T)
 _FOLDER_WEIGHT: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
@@ -130,14 +131,17 @@ def _part(
 def long_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """The number of the long name of each short record; of no meaning where it has none."""
     longs = np.flatnonzero(parsed.is_long & ~parsed.is_orphan)
-    units = _FOLD[records.name_units(parsed.table[longs])].astype(np.uint64)
-    units[np.logical_or.accumulate(units == 0, axis=1)] = 0
-    ordinal = parsed.table[longs].view(records.LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
-    part = np.maximum(ordinal.astype(np.int64), 1) - 1
-    weights = _WEIGHTS.reshape(-1, layout.LONG_UNITS)[part]
-    sums = np.concatenate(
-        ([np.uint64(0)], np.cumsum((units * weights).sum(axis=1, dtype=np.uint64)))
-    )
+    table = parsed.table[longs]
+    ordinal = table.view(records.LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
+    part = np.maximum(ordinal, np.uint8(1)) - np.uint8(1)
+    totals = np.zeros(len(longs), np.uint64)
+    is_past = np.zeros(len(longs), np.bool_)
+    for column, weights in zip(records.unit_columns(table), _COLUMN_WEIGHTS, strict=True):
+        units = _FOLD[column]
+        is_past |= units == 0
+        units[is_past] = 0
+        totals += units * weights[part]
+    sums = np.concatenate(([np.uint64(0)], np.cumsum(totals)))
     stop = np.searchsorted(longs, at)
     found: npt.NDArray[np.uint64] = sums[stop] - sums[stop - parsed.long_count[at]]
     return found

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ipva_formats import fat as layout
-from ipva_storage.device import read
 from ipva_storage.fat import faults, names, records
 from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.table import runs
@@ -218,7 +217,7 @@ class Survey:
 
     def _read_level(self, level: list[Place]) -> Iterator[tuple[int, bytes, list[int]]]:
         """Read folders, some MiB at a time: index of the first, records, how many each has."""
-        pieces: list[bytes] = []
+        pieces: list[bytearray] = []
         counts: list[int] = []
         size = 0
         first = len(self.folders)
@@ -239,7 +238,7 @@ class Survey:
         if pieces:
             yield first, b"".join(pieces), counts
 
-    def _read(self, place: Place) -> bytes:
+    def _read(self, place: Place) -> bytearray:
         """The records of a folder, up to the first cluster that was read before."""
         geometry = self.geometry
         if not place.start:
@@ -251,10 +250,19 @@ class Survey:
                 (geometry.cluster_offset_bytes(first), count * geometry.cluster_bytes)
                 for first, count in runs(new)
             ]
-        raw = b"".join(read(self.device, at, size) for at, size in place.pieces)
+        raw = self._read_pieces(place.pieces)
         if place.entry >= 0 and faults.is_garbage(raw, geometry):
             place.is_garbage = True
-            place.pieces, raw = [], b""
+            place.pieces, raw = [], bytearray()
+        return raw
+
+    def _read_pieces(self, pieces: list[tuple[int, int]]) -> bytearray:
+        """Pieces one after the other, read into their place at once."""
+        raw = bytearray(sum(size for _, size in pieces))
+        view, done = memoryview(raw), 0
+        for at, size in pieces:
+            self.device.read_into(at, view[done : done + size])
+            done += size
         return raw
 
     def _new_clusters(self, start: int) -> list[int]:
