@@ -28,7 +28,7 @@ TOLD_MAX: Final = 1000
 LONG_RECORDS_MAX: Final = 20
 _LONG: Final = dtype_of(layout.LONG_ENTRY)
 _RESERVED_BITS: Final = 0xC0
-NO_SHORT_NAME: Final = 0x02
+NO_SHORT_NAME: Final = 0x20
 """Case bit by which some kernels once said that there is no short name, which hides the file."""
 _DAYS: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0, 0, 0])
 _BAD_BYTES: Final = np.array(

@@ -434,8 +434,8 @@ def label_letters(v: Volume) -> None:
 
 def case_bit(v: Volume) -> None:
     """Records say that there is no short name."""
-    v.patch(A, 12, b"\x02")
-    v.put(v.place("/SUB") + 12, b"\x02")
+    v.patch(A, 12, b"\x20")
+    v.put(v.place("/SUB") + 12, b"\x20")
 
 
 def attribute_bits(v: Volume) -> None:
