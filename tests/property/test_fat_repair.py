@@ -132,3 +132,11 @@ def test_same_names(many: list[str], shows: list[bool]) -> None:
         if any(keys[index] & keys[before] for before in range(index))
     }
     assert found == slow
+
+
+def test_letters_of_two_cases() -> None:
+    """No character outside the ranges that are looked at has another case."""
+    cased = {unit for part in samenames._CASED for unit in part}
+    assert not [
+        unit for unit in range(1 << 16) if unit not in cased and names.fold(chr(unit)) != chr(unit)
+    ]

@@ -259,6 +259,7 @@ class _FolderMender:
                 editor.patch(record, _ATTRIBUTES_AT, bytes([attributes]))
             elif self._is_only_label(record):
                 raw = bytearray(editor.get(record))
+                raw[:11] = faults.possible_label(bytes(raw[:11]))
                 raw[_ATTRIBUTES_AT] = attributes & 0x2F
                 raw[20:22], raw[26:32] = bytes(2), bytes(6)
                 editor.put(record, bytes(raw))
@@ -277,6 +278,7 @@ class _FolderMender:
         for record in np.flatnonzero(editor.parsed.is_short).tolist():
             raw = bytearray(editor.get(record))
             raw[_ATTRIBUTES_AT] &= ATTRIBUTES_ALLOWED
+            raw[12] &= ~faults.NO_SHORT_NAME & 0xFF
             if raw[_ATTRIBUTES_AT] & layout.ATTRIBUTE_FOLDER:
                 raw[_SIZE_AT:] = bytes(4)
             _mend_dates(raw)
