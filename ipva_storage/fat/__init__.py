@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
+    from ipva_storage.fat.deleted import DeletedFiles
     from ipva_storage.fat.disk import RepairedVolume
     from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.repairing import Repaired
+    from ipva_storage.fat.restoring import Undeleted
     from ipva_storage.fat.volume import FatVolume
     from ipva_storage.findings import Finding
     from ipva_storage.progress import Progress
 
 __all__ = [
+    "DeletedFiles",
     "FatEntry",
     "FatVolume",
     "RepairedVolume",
@@ -44,6 +47,7 @@ __all__ = [
     "repair",
     "repair_disk",
     "summarise",
+    "undelete",
 ]
 
 
@@ -130,6 +134,27 @@ def repair_disk(
     return disk.repair(device, dry_run=dry_run, progress=progress)
 
 
+def undelete(
+    device: BlockDevice, path: str, *, dry_run: bool = False, code_page: str = "cp437"
+) -> Undeleted:
+    """Put a deleted file, or a folder with all that was in it, back where it was.
+
+    Args:
+        device: the volume, not the disk; it stays the caller's to close.
+        path: where it was; of several of that name the one of which most can be had.
+        dry_run: find out what would be put back, and write nothing.
+        code_page: of short names.
+
+    Raises:
+        FatError: it is lost, or it was in a folder that is deleted, too.
+        FatExistsError: there is something of its name now.
+        FatNotFoundError: none of that name was deleted.
+    """
+    from ipva_storage.fat.restoring import undelete as _undelete
+
+    return _undelete(device, path, dry_run=dry_run, code_page=code_page)
+
+
 def __getattr__(name: str) -> object:
     """Import `FatVolume` and `FatEntry`, which bring NumPy, when they are first named."""
     if name == "FatVolume":
@@ -140,6 +165,10 @@ def __getattr__(name: str) -> object:
         from ipva_storage.fat.records import FatEntry
 
         return FatEntry
+    if name == "DeletedFiles":
+        from ipva_storage.fat.deleted import DeletedFiles
+
+        return DeletedFiles
     if name == "RepairedVolume":
         from ipva_storage.fat.disk import RepairedVolume
 

@@ -28,6 +28,8 @@ TOLD_MAX: Final = 1000
 LONG_RECORDS_MAX: Final = 20
 _LONG: Final = dtype_of(layout.LONG_ENTRY)
 _RESERVED_BITS: Final = 0xC0
+NO_SHORT_NAME: Final = 0x20
+"""Case bit by which some kernels once said that there is no short name, which hides the file."""
 _DAYS: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0, 0, 0])
 _BAD_BYTES: Final = np.array(
     [
@@ -35,6 +37,8 @@ _BAD_BYTES: Final = np.array(
         for byte in range(256)
     ]
 )
+_BAD_LABEL_BYTES: Final = np.array([chr(byte) in '"*+,./:;<=>?[\\]|' for byte in range(256)])
+_BAD_LABEL_BYTES[:0x20] = True
 _BAD_UNITS: Final = np.zeros(1 << 16, np.bool_)
 _BAD_UNITS[1:0x20] = True
 _BAD_UNITS[[ord(char) for char in names.RESERVED]] = True
@@ -221,17 +225,34 @@ def bad_labels(batch: Batch) -> Mask:
     is_good = parsed.is_label & (batch.folder == 0)
     is_good &= (rows["attributes"] & (layout.ATTRIBUTE_FOLDER | _RESERVED_BITS)) == 0
     is_good &= (rows["content_bytes"] == 0) & (rows["cluster_low"] == 0)
-    is_good &= rows["cluster_high"] == 0
+    is_good &= (rows["cluster_high"] == 0) & valid_labels(rows)
     first = np.flatnonzero(is_good)[:1]
     found = parsed.is_label.copy()
     found[first] = False
     return found
 
 
+def valid_labels(table: npt.NDArray[Any]) -> Mask:
+    """Which records have a name that a label may have. Source: MS, as fsck.fat reads it."""
+    columns = name_columns(table)
+    is_bad = _BAD_LABEL_BYTES[columns]
+    is_bad[:, 0] &= columns[:, 0] != layout.MARK_KANJI_E5
+    found: Mask = ~(is_bad.any(axis=1) | (columns[:, 0] == 0x20))
+    return found
+
+
+def possible_label(label: bytes) -> bytes:
+    """A label with `_` for what no label has."""
+    letters = bytes(ord("_") if _BAD_LABEL_BYTES[byte] else byte for byte in label)
+    return letters if letters[0] != 0x20 else b"_" + letters[1:]
+
+
 def reserved_bits(batch: Batch) -> Mask:
     """Files and folders with attribute bits that mean nothing."""
     parsed = batch.parsed
-    is_wrong: Mask = parsed.is_short & ((parsed.table["attributes"] & _RESERVED_BITS) != 0)
+    is_odd = (parsed.table["attributes"] & _RESERVED_BITS) != 0
+    is_odd |= (parsed.table["case_flags"] & NO_SHORT_NAME) != 0
+    is_wrong: Mask = parsed.is_short & is_odd
     return is_wrong
 
 

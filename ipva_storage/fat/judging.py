@@ -209,6 +209,43 @@ def folder_above(survey: Survey, cluster: int) -> int | None:
     return dot_dot(survey.device, survey.geometry, cluster)
 
 
+def lost_folder(survey: Survey, heads: dict[int, int], entry: int) -> int | None:
+    """The lost folder that an entry, whose own start is wrong, evidently named.
+
+    It was in the same folder; where that is so for more than one, it was made at the same time.
+
+    Args:
+        survey: the folders.
+        heads: clusters that begin lost folders, and what the `..` of each names.
+        entry: of the folder that is missed.
+    """
+    row = survey.entries[entry]
+    place = survey.folders[int(row["folder"])]
+    above = 0 if place.start == survey.geometry.root_cluster else place.start
+    fitting = [head for head, up in heads.items() if up == above]
+    if len(fitting) > 1:
+        born = _born(survey, int(row["offset_bytes"]))
+        fitting = [
+            head
+            for head in fitting
+            if _born(survey, survey.geometry.cluster_offset_bytes(head)) == born
+        ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _born(survey: Survey, offset_bytes: int) -> bytes:
+    """When the file or folder of a record was made, as it is kept."""
+    return read(survey.device, offset_bytes + 13, 5)
+
+
+def folder_heads(survey: Survey, lost: npt.NDArray[np.int32]) -> dict[int, int]:
+    """The clusters that begin lost folders, and what the `..` of each names."""
+    found = chains.orphans(survey.table.values, lost, survey.geometry.fat_bits)
+    every = found.heads[:HEADS_LOOKED_AT_MAX].tolist()
+    above = {head: folder_above(survey, head) for head in every}
+    return {head: up for head, up in above.items() if up is not None}
+
+
 def dot_dot(device: BlockDevice, geometry: Geometry, cluster: int) -> int | None:
     """The cluster that `..` names, where a cluster begins with the `.` of itself and `..`."""
     if cluster >= layout.FIRST_CLUSTER + geometry.reachable_cluster_count:

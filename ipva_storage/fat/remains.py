@@ -45,8 +45,9 @@ class Remains:
 
     @property
     def name(self) -> str:
-        """The name to show; `?` stands for a letter that is not known."""
-        return self.long_name or self.short_name
+        """The name to show, safe on a host; `?` stands for a letter that is not known."""
+        name = (self.long_name or self.short_name).replace("/", "_")
+        return name if name.strip(".") else "_"
 
     @property
     def short_name(self) -> str:
@@ -115,10 +116,9 @@ def find(raw: bytes | bytearray, fat_bits: int) -> Iterator[Remains]:
     whole = np.frombuffer(content, records.ENTRY)
     heads = whole.view(LONG)["ordinal"]
     ends = np.flatnonzero(heads == layout.MARK_END)
-    attributes = whole["attributes"]
-    is_plain = (attributes & (layout.ATTRIBUTE_LABEL | 0xC0)) == 0
-    is_deleted: npt.NDArray[np.bool_] = np.equal(heads, layout.MARK_DELETED)
-    is_short = _is_named(whole) & is_deleted & is_plain
+    is_short = _is_named(whole)
+    is_short[heads != layout.MARK_DELETED] = False
+    is_short[(whole["attributes"] & (layout.ATTRIBUTE_LABEL | 0xC0)) != 0] = False
     is_short[int(ends[0]) if len(ends) else len(whole) :] = False
     clusters = records.first_clusters(whole, fat_bits)
     for record in np.flatnonzero(is_short).tolist():
@@ -128,8 +128,8 @@ def find(raw: bytes | bytearray, fat_bits: int) -> Iterator[Remains]:
 def _is_named(table: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Which records have a name behind their first letter."""
     columns = faults.name_columns(table)[:, 1:]
-    found: npt.NDArray[np.bool_] = ~faults.bad_bytes(columns).any(axis=1)
-    return found
+    is_bad: npt.NDArray[np.bool_] = np.logical_or.reduce(faults.bad_bytes(columns), axis=1)
+    return ~is_bad
 
 
 def _remains(content: bytes, record: int, cluster: int) -> Remains:

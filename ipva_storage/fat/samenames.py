@@ -6,6 +6,7 @@ numbers are equal are then compared letter by letter.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,10 +27,19 @@ _COLUMN_WEIGHTS: Final = np.ascontiguousarray(_WEIGHTS.reshape(-1, layout.LONG_U
 _FOLDER_WEIGHT: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
+_CASED: Final = (
+    range(0x2500),
+    range(0x2C00, 0x2E00),
+    range(0xA600, 0xAC00),
+    range(0xFF00, 1 << 16),
+)
+"""Where Unicode has letters of two cases, below 0x10000. A test looks at all others."""
+
+
 def _folded() -> npt.NDArray[np.uint16]:
     """What each UTF-16 unit has in common with its other case; see `names.fold`."""
     table = np.arange(1 << 16, dtype=np.uint16)
-    for unit in range(1 << 16):
+    for unit in itertools.chain(*_CASED):
         char = chr(unit)
         upper = char.upper()
         if upper != char and len(upper) == 1 and (unit < 0x80 or not upper.isascii()):

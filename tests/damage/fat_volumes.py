@@ -92,10 +92,11 @@ class Volume:
         """Where a cluster of a file or folder is, in bytes."""
         return self.geometry.cluster_offset_bytes(self.chain(path)[index])
 
-    def free_record(self) -> int:
-        """Where the first record behind the end of the root folder is, in bytes."""
+    def free_record(self, path: str = "") -> int:
+        """Where the first record behind the end of a folder is, in bytes; of the root if none."""
         root = self.geometry.root_cluster
         at = self.geometry.cluster_offset_bytes(root) if root else self.geometry.root_offset_bytes
+        at = self.place(path) if path else at
         while self.device.data[at]:
             at += 32
         return at

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 
 @click.command("ls")
 @click.argument("path", metavar="DISK:/PATH")
+@click.option("--deleted", is_flag=True, help="List what was deleted in the folder, instead.")
 @output.json_option
-def list_folder(path: str, as_json: bool) -> None:
+def list_folder(path: str, deleted: bool, as_json: bool) -> None:
     """List a folder, or one file.
 
     \b
     Example:
       ipva fs ls demo#boot:/
     """
+    if deleted:
+        from ipva_storage.cli.fs.undelete import list_deleted
+
+        list_deleted(path, as_json=as_json)
+        return
     disk, inner = targets.split_disk_path(path)
     with targets.open_volume(disk) as volume:
         found = None if inner.strip("/") == "" else volume.stat(inner)

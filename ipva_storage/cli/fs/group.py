@@ -18,6 +18,7 @@ ENTRIES: Final = {
     "put": Entry("copy files and folders in", f"{_HERE}.files", "put"),
     "rm": Entry("remove files and folders", f"{_HERE}.files", "rm"),
     "mkdir": Entry("make a folder", f"{_HERE}.files", "mkdir"),
+    "undelete": Entry("put back or copy out deleted files", f"{_HERE}.undelete", "undelete"),
     "format": Entry("make an empty volume", f"{_HERE}.volume", "format_volume"),
     "check": Entry("check the volumes of a disk", f"{_HERE}.volume", "check"),
     "repair": Entry("mend the volumes of a disk", f"{_HERE}.repair", "repair"),

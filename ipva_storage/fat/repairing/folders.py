@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ipva_formats import fat as layout
-from ipva_storage.fat import chains, clock, faults, names, records, samenames
+from ipva_storage.fat import chains, clock, faults, judging, names, records, samenames
 from ipva_storage.fat.folder import pack_entry
 from ipva_storage.fat.judging import dot_dot, owners_of
 from ipva_storage.fat.repairing.editor import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
     from ipva_storage.fat.repairing.draft import Draft
     from ipva_storage.fat.table import FatTable
@@ -51,7 +52,7 @@ def mend(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[Lost]:
     if not survey.is_complete or chains.is_too_much(table.values):
         return
     is_lost = lost_clusters(survey)
-    yield from _drop_repeated(draft, survey)
+    yield from _mend_repeated(draft, survey, np.flatnonzero(is_lost).astype(np.int32))
     yield from _make_files(draft, survey)
     for batch in survey.batches:
         for folder in sorted(faults.folders_at_fault(survey, batch)):
@@ -61,9 +62,9 @@ def mend(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[Lost]:
             editor.write()
 
 
-def surveyed(draft: Draft, geometry: Geometry, table: FatTable) -> Survey:
-    """A survey of the volume as it would be."""
-    survey = Survey(draft, geometry, table)
+def surveyed(device: BlockDevice, geometry: Geometry, table: FatTable) -> Survey:
+    """A survey of a volume, or of a draft of it."""
+    survey = Survey(device, geometry, table)
     for _ in survey.walk():
         pass
     return survey
@@ -78,17 +79,35 @@ def lost_clusters(survey: Survey) -> npt.NDArray[np.bool_]:
     return is_lost
 
 
-def _drop_repeated(draft: Draft, survey: Survey) -> Iterator[Lost]:
-    """Of two entries of one folder keep the one in the folder that its `..` names."""
-    for entry, other in faults.again(survey).items():
+def _mend_repeated(draft: Draft, survey: Survey, lost: npt.NDArray[np.int32]) -> Iterator[Lost]:
+    """Of two entries of one folder keep the one in the folder that its `..` names.
+
+    The other gets the lost folder that it evidently named, or goes.
+    """
+    again = faults.again(survey)
+    heads = judging.folder_heads(survey, lost) if again else {}
+    for entry, other in again.items():
         loser, keeper = entry, survey.folders[other].entry if other >= 0 else -1
         start = int(survey.entries["start"][entry])
         if keeper >= 0 and _is_above(survey, start, entry) > _is_above(survey, start, keeper):
             loser, keeper = keeper, entry
+        found = judging.lost_folder(survey, heads, loser)
+        if found is not None:
+            del heads[found]
+            _point_at(draft, survey, loser, found)
+            continue
         path = survey.path(loser)
         _drop(draft, survey, loser)
         kept = f", and is there as “{survey.path(keeper)}”" if keeper >= 0 else ""
         yield Lost(path, f"it was a folder that is elsewhere, too{kept}")
+
+
+def _point_at(draft: Draft, survey: Survey, entry: int, cluster: int) -> None:
+    """Let an entry start at a cluster."""
+    at = int(survey.entries["offset_bytes"][entry])
+    if survey.geometry.fat_bits == 32:
+        draft.write(at + 20, (cluster >> 16).to_bytes(2, "little"))
+    draft.write(at + 26, (cluster & 0xFFFF).to_bytes(2, "little"))
 
 
 def _is_above(survey: Survey, start: int, entry: int) -> bool:
@@ -240,6 +259,7 @@ class _FolderMender:
                 editor.patch(record, _ATTRIBUTES_AT, bytes([attributes]))
             elif self._is_only_label(record):
                 raw = bytearray(editor.get(record))
+                raw[:11] = faults.possible_label(bytes(raw[:11]))
                 raw[_ATTRIBUTES_AT] = attributes & 0x2F
                 raw[20:22], raw[26:32] = bytes(2), bytes(6)
                 editor.put(record, bytes(raw))
@@ -258,6 +278,7 @@ class _FolderMender:
         for record in np.flatnonzero(editor.parsed.is_short).tolist():
             raw = bytearray(editor.get(record))
             raw[_ATTRIBUTES_AT] &= ATTRIBUTES_ALLOWED
+            raw[12] &= ~faults.NO_SHORT_NAME & 0xFF
             if raw[_ATTRIBUTES_AT] & layout.ATTRIBUTE_FOLDER:
                 raw[_SIZE_AT:] = bytes(4)
             _mend_dates(raw)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.errors import NoSpaceError
+from ipva_storage.errors import DeviceError, NoSpaceError
 from ipva_storage.fat import chains, judging, rejoining
 from ipva_storage.fat.chains import End
 from ipva_storage.fat.geometry import RECORDS_MAX
@@ -157,15 +157,15 @@ class ChainMender:
             self._is_taken[at] = 1
             part.chain.append(at)
             at = value
-            if self._table.is_end(value) or value == FREE:
+            if self._table.is_end(value) or value in (FREE, self._table.bad):
                 part.is_ended = True
                 break
         part.stop = at
         part.is_ended |= len(part.chain) == part.need
 
     def _is_folder(self, part: _Part, cluster: int) -> bool:
-        """Whether a free cluster is the first of the folder that should start there."""
-        is_start = part.is_dir and cluster == part.start and self._links[cluster] == FREE
+        """Whether a free or bad cluster is the first of the folder that should start there."""
+        is_start = part.is_dir and cluster == part.start
         return is_start and judging.folder_above(self._survey, cluster) is not None
 
     # -- where the rest comes from ------------------------------------------------------------
@@ -210,29 +210,42 @@ class ChainMender:
             return
         if self._is_taken[part.stop] and part.stop not in part.chain:
             self._copy_shared(part)
-        elif self._links[part.stop] == FREE and not part.is_ended:
+        elif self._is_empty(part.stop) and not part.is_ended:
             had = len(part.chain)
             clusters, is_guess = self._free_run(part.stop, part.missing_count)
-            self._append(part, clusters)
+            self._append(part, self._off_bad(clusters))
             if is_guess:
                 text = f"clusters {had + 1} to {part.need} are a guess: its chain led to free ones"
                 yield Lost(self._survey.path(part.entry), text)
 
+    def _is_empty(self, cluster: int) -> bool:
+        return self._links[cluster] in (FREE, self._table.bad)
+
+    def _off_bad(self, clusters: list[int]) -> list[int]:
+        """The same clusters, with a copy of each that is marked bad; nothing without room."""
+        bad = [cluster for cluster in clusters if self._links[cluster] == self._table.bad]
+        for cluster in clusters:
+            self._is_taken[cluster] = 1
+        copies = dict(zip(bad, self._copied(bad), strict=False))
+        is_whole = len(copies) == len(bad)
+        return [copies.get(cluster, cluster) for cluster in clusters] if is_whole else []
+
     def _copy_shared(self, part: _Part) -> None:
         """Give a file a copy of the clusters that another one keeps, if there is room for all."""
         shared, _ = self._follow(part.stop, part.missing_count)
-        free_count = int(np.count_nonzero(self._table.values[2 : self._table.limit] == FREE))
-        if not shared or len(shared) > free_count:
-            return
+        self._append(part, self._copied(shared))
+
+    def _copied(self, clusters: list[int]) -> list[int]:
+        """Copies of clusters; nothing where there is no room for all, or they cannot be read."""
         try:
-            copies = self._fresh(len(shared))
-        except NoSpaceError:
-            return
-        size = self._geometry.cluster_bytes
-        for source, target in zip(shared, copies, strict=True):
-            data = read(self._draft, self._geometry.cluster_offset_bytes(source), size)
-            self._draft.write(self._geometry.cluster_offset_bytes(target), data)
-        self._append(part, copies)
+            copies = self._fresh(len(clusters))
+            size = self._geometry.cluster_bytes
+            for source, target in zip(clusters, copies, strict=True):
+                data = read(self._draft, self._geometry.cluster_offset_bytes(source), size)
+                self._draft.write(self._geometry.cluster_offset_bytes(target), data)
+        except (NoSpaceError, DeviceError):
+            return []
+        return copies
 
     def _fresh(self, count: int) -> list[int]:
         """Free clusters that no other part has got, those behind all that are in use first."""
@@ -241,7 +254,7 @@ class ChainMender:
             np.frombuffer(self._is_taken, np.uint8)[: self._table.limit] == 0
         )
         is_free[: layout.FIRST_CLUSTER] = False
-        used = np.flatnonzero(~is_free)
+        used = np.append(0, np.flatnonzero(~is_free))
         free = np.flatnonzero(is_free)
         if len(free) < count:
             raise NoSpaceError("there is no room for a copy")
@@ -258,7 +271,7 @@ class ChainMender:
         found: list[int] = []
         at = first
         while len(found) < count and self._is_usable(at) and not self._is_taken[at]:
-            if self._links[at] == FREE:
+            if self._is_empty(at):
                 found.append(at)
                 at += 1
                 continue
@@ -298,7 +311,6 @@ class ChainMender:
         found = self._lost_folder(part)
         if found is not None:
             self._write_record(part.entry, found, 0)
-            self._is_taken[found] = 1
             return
         yield Lost(self._survey.path(part.entry), "where the folder starts is not known any more")
         row = self._survey.entries[part.entry]
@@ -309,41 +321,17 @@ class ChainMender:
             self._writes.append((at, bytes([layout.MARK_DELETED])))
 
     def _lost_folder(self, part: _Part) -> int | None:
-        """The lost folder that an entry without one evidently named.
-
-        It was in the same folder; where there is more than one, it was made at the same time.
-        """
-        place = self._survey.folders[int(self._survey.entries["folder"][part.entry])]
-        above = 0 if place.start == self._geometry.root_cluster else place.start
-        heads = [
-            head
-            for head in self._folder_heads
-            if self._folder_heads[head] == above and not self._is_taken[head]
-        ]
-        if len(heads) < 2:
-            return heads[0] if heads else None
-        born = self._born(int(self._survey.entries["offset_bytes"][part.entry]))
-        twins = [
-            head for head in heads if self._born(self._geometry.cluster_offset_bytes(head)) == born
-        ]
-        return twins[0] if len(twins) == 1 else None
-
-    @property
-    def _folder_heads(self) -> dict[int, int]:
-        """Lost clusters that begin folders, and what the `..` of each names."""
+        """The lost folder that an entry without one evidently named, taken for it."""
         if self._heads is None:
             in_use = (self._before != FREE) & (self._before != self._table.bad)
             in_use[: layout.FIRST_CLUSTER] = False
-            lost = np.flatnonzero(in_use & (np.frombuffer(self._is_taken, np.uint8) == 0))
-            found = chains.orphans(self._before, lost.astype(np.int32), self._geometry.fat_bits)
-            every = found.heads[: judging.HEADS_LOOKED_AT_MAX].tolist()
-            above = {head: judging.folder_above(self._survey, head) for head in every}
-            self._heads = {head: up for head, up in above.items() if up is not None}
-        return self._heads
-
-    def _born(self, offset_bytes: int) -> bytes:
-        """When the file or folder of a record was made, as it is kept."""
-        return read(self._draft, offset_bytes + 13, 5)
+            is_lost = in_use & (np.frombuffer(self._is_taken, np.uint8) == 0)
+            lost = np.flatnonzero(is_lost).astype(np.int32)
+            self._heads = judging.folder_heads(self._survey, lost)
+        found = judging.lost_folder(self._survey, self._heads, part.entry)
+        if found is not None:
+            del self._heads[found]
+        return found
 
     def _write_record(self, entry: int, first: int, content_bytes: int) -> None:
         at = int(self._survey.entries["offset_bytes"][entry])
