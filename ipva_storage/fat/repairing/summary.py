@@ -9,11 +9,9 @@ import numpy as np
 
 from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.errors import UsageError
-from ipva_storage.fat import records
+from ipva_storage.fat import names, records
 from ipva_storage.fat.fsinfo import FsInfo
 from ipva_storage.fat.geometry import BOOT_BYTES, RECORDS_MAX
-from ipva_storage.fat.names import label_bytes
 from ipva_storage.fat.table import FatTable
 
 if TYPE_CHECKING:
@@ -72,25 +70,19 @@ def _mend_backup(draft: Draft, geometry: Geometry) -> None:
 
 def _mend_label(draft: Draft, geometry: Geometry, table: FatTable) -> None:
     """Make both labels alike: the root folder's counts; where it has none, the boot sector's."""
-    if geometry.boot_label is None:
-        return
-    in_root = _root_label(draft, geometry, table)
+    boot_label = layout.NO_LABEL if geometry.boot_label is None else geometry.boot_label
+    record, at = _root_label(draft, geometry, table)
+    if record is not None and not names.is_label_record(record):
+        draft.write(at, bytes([layout.MARK_DELETED]))
+        record = None
+    in_root = None if record is None else record[:11]
     if in_root is None:
         in_root = layout.NO_LABEL
-        if _is_label(geometry.boot_label) and _put_root_label(draft, geometry, table):
-            in_root = geometry.boot_label
-    if geometry.boot_label != in_root:
+        is_known = boot_label != layout.NO_LABEL and names.is_label(boot_label)
+        if is_known and _put_root_label(draft, geometry, table):
+            in_root = boot_label
+    if geometry.boot_label not in (None, in_root):
         draft.write(_LABEL_AT[geometry.fat_bits], in_root)
-
-
-def _is_label(label: bytes) -> bool:
-    """Whether 11 bytes are a label that a user may have given."""
-    if label == layout.NO_LABEL or not label.strip(b" \0"):
-        return False
-    try:
-        return label_bytes(label.decode("cp437").rstrip(" ")) == label
-    except (UsageError, UnicodeDecodeError):
-        return False
 
 
 def _root_pieces(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[tuple[int, bytes]]:
@@ -106,16 +98,17 @@ def _root_pieces(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[
             yield at, read(draft, at, geometry.cluster_bytes)
 
 
-def _root_label(draft: Draft, geometry: Geometry, table: FatTable) -> bytes | None:
-    for _, raw in _root_pieces(draft, geometry, table):
+def _root_label(draft: Draft, geometry: Geometry, table: FatTable) -> tuple[bytes | None, int]:
+    """The label in the root folder, if any, and where its record is."""
+    for at, raw in _root_pieces(draft, geometry, table):
         parsed = records.parse(raw)
         if parsed.is_label.any():
-            row: Any = parsed.table[np.flatnonzero(parsed.is_label)[0]]
-            label: bytes = row["name"].tobytes()
-            return label
+            index = int(np.flatnonzero(parsed.is_label)[0])
+            row: Any = parsed.table[index]
+            return row.tobytes(), at + index * layout.ENTRY_BYTES
         if parsed.end < len(raw) // layout.ENTRY_BYTES:
             break
-    return None
+    return None, 0
 
 
 def _put_root_label(draft: Draft, geometry: Geometry, table: FatTable) -> bool:
