@@ -38,7 +38,7 @@ SIZE_BYTES: Final = 18 * GRAIN_BYTES + 512
 """Size of the disks that are made here unless another is given."""
 SMALL: Final = {
     "ipva_storage.vmdk.creation": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4, "SPLIT_SECTORS": 64},
-    "ipva_storage.vmdk.resizing": {"SPLIT_SECTORS": 64},
+    "ipva_storage.vmdk.resize_plan": {"SPLIT_SECTORS": 64},
     "ipva_storage.vmdk.repairing.header": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4},
     "ipva_storage.vmdk.compaction": {"HOLE_BYTES": GRAIN_BYTES},
 }

@@ -12,6 +12,7 @@ Order of a commit, so that the child reads the same at every write, and nothing 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipva_storage.device.copy import CHUNK_BYTES
@@ -23,6 +24,7 @@ from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import Descriptor, shown
 from ipva_storage.vmdk.extent.sparse import SparseExtent
+from ipva_storage.vmdk.ownership import own_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,9 @@ class Committed(NamedTuple):
     """How much of the child went into it."""
     outdated: tuple[str, ...] = ()
     """Names of other children in its folder, which fit it no more."""
+    kept_files: tuple[str, ...] = ()
+    """Files of a removed child that stay, because they hold something else too, or lie
+    elsewhere."""
 
 
 def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> None:
@@ -96,7 +101,7 @@ def commit(
     Args:
         folder: where the child is.
         name: the child's file.
-        remove: delete the child's files afterwards.
+        remove: delete the child's files afterwards, those that hold nothing else.
         force: go on although other children were taken over the same disk, which then fit no more.
         dry_run: find out how much is to be written, and change nothing.
         progress: told how far it is.
@@ -111,13 +116,18 @@ def commit(
         runs = list(_own_runs(child))
         others = _refuse(place, parent_name, name, child, force=force)
         is_same = child.parent is not None and child.parent.descriptor.cid == child.descriptor.cid
+        own, shared = [name], list[str]()
+        if remove:
+            _refuse_needed(folder, name, child)
+            if not child.is_embedded:
+                files, shared = own_files(folder, child.descriptor.extents)
+                own.extend(files)
         done = Committed(
             place.resolve(parent_name).as_posix(),
             sum(length for _, length in runs),
             () if is_same else tuple(others),
+            tuple(shared),
         )
-        if remove:
-            _refuse_needed(folder, name, child)
         if dry_run:
             return done
         raw = place.open(parent_name, writable=True)
@@ -126,12 +136,11 @@ def commit(
             parent.accept_parent()
             _write(child, parent, runs, progress)
             parent_text = parent.descriptor
-        files = [access.own_name(file) for file in child.files]
         is_sparse = all(isinstance(extent, SparseExtent) for extent in child.parts)
         cid, text = child.descriptor.cid or 0, child.descriptor
         _put(place, parent_name, _with_cid(parent_text, cid))
     if remove:
-        for file in files:  # the descriptor first: without it there is no disk, and not half of one
+        for file in own:  # the descriptor first: without it there is no disk, and not half of one
             folder.remove(file)
         return done
     _put(folder, name, text.with_value("parentCID", f"{cid:08x}"))
@@ -158,6 +167,7 @@ def _refuse(
     """
     parent = child.parent
     assert parent is not None
+    _refuse_one_file(child, parent)
     if not all(chain.can_be_parent(disk.descriptor) for disk in (child, parent)):
         raise VmdkError(
             "it or its parent has no content identifier",
@@ -181,6 +191,20 @@ def _refuse(
             remedy="commit or remove that first, or use --force if it is not needed",
         )
     return others
+
+
+def _refuse_one_file(child: VmdkDevice, parent: VmdkDevice | None) -> None:
+    """Refuse a child that lies in a file of a disk below it: writing to one changes the other."""
+    names = {os.path.realpath(file.name) for file in child.files}
+    while parent is not None:
+        for file in parent.files:
+            if os.path.realpath(file.name) in names:
+                raise VmdkError(
+                    f"“{access.own_name(file)}” is a part of it, and of the disk below it",
+                    where=child.name,
+                    remedy="mend the extent lines of its descriptor",
+                )
+        parent = parent.parent
 
 
 def _refuse_needed(folder: Folder, name: str, child: VmdkDevice) -> None:

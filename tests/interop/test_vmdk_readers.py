@@ -345,7 +345,7 @@ def test_resize_by_files(
     tmp_path: Path, any_reader: Reader, subformat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A split disk gets further files, and loses some."""
-    for module in ("creation", "resizing"):
+    for module in ("creation", "resize_plan"):
         monkeypatch.setattr(f"ipva_storage.vmdk.{module}.SPLIT_SECTORS", 10 * MIB // 512)
     data, folder = content(SIZE_BYTES), Folder(tmp_path)
     make(folder, data, subformat)

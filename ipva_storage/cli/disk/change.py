@@ -12,7 +12,7 @@ from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk import reach
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, stoppable
 from ipva_storage.errors import UsageError
-from ipva_storage.units import format_size, parse_size
+from ipva_storage.units import format_size, parse_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,8 @@ def resize(
         )
     if as_json:
         facts = {"before": done.before_bytes, "after": done.after_bytes, "lost": done.lost_bytes}
-        names = {"cut": [each.name for each in cut]}
+        kept = [str(place.folder.path / each) for each in done.kept_files]
+        names = {"cut": [each.name for each in cut], "kept": kept}
         output.document({"file": str(place.path), **facts, **names, "dry_run": dry_run})
     else:
         _show_resized(disk, done, cut, dry_run=dry_run)
@@ -159,10 +160,13 @@ def _show_resized(disk: str, done: Resized, cut: list[reach.Holding], *, dry_run
     output.say(f"{disk} {verb} {format_size(after)} ({after} bytes); it was {format_size(before)}")
     if done.lost_bytes:
         size = format_size(done.lost_bytes)
-        output.say(f"its last {size}, not empty, {'would be' if dry_run else 'are'} cut off")
+        output.say(f"{size} at its end, not empty, {'would be' if dry_run else 'are'} cut off")
     for each in cut:
         is_damaged = "would be" if dry_run else "is"
         output.say(f"the {each.name} on it, up to byte {each.end_bytes}, {is_damaged} damaged")
+    for name in done.kept_files:
+        stays = "would stay" if dry_run else "stays"
+        output.say(f"{printable(name)} {stays}: the disk has no use for it, but it may hold more")
     if dry_run and (done.lost_bytes or cut):
         output.say("without --allow-loss that is refused")
     stay = "would stay" if dry_run else "stay"

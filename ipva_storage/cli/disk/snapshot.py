@@ -12,7 +12,7 @@ import click
 from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, new_path, stoppable
 from ipva_storage.errors import IpvaError, UsageError
-from ipva_storage.units import format_size
+from ipva_storage.units import format_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +141,7 @@ def commit(
             "written": done.written_bytes,
             "removed": remove and not dry_run,
             "outdated": [str(place.folder.path / name) for name in done.outdated],
+            "kept": [str(place.folder.path / name) for name in done.kept_files],
         }
         vmx = [each.facts(parent) for each in lines]
         output.document({**facts, **state, "dry_run": dry_run, "vmx": vmx})
@@ -150,6 +151,9 @@ def commit(
     for name in done.outdated:
         fits = "would fit" if dry_run else "fits"
         output.say(f"{name}, which was taken over {parent} as well, {fits} it no more")
+    for name in done.kept_files:
+        stays = "would stay" if dry_run else "stays"
+        output.say(f"{printable(name)} {stays}: it is elsewhere, or may hold more than the child")
     if not dry_run:
         output.say(f"{place.path} {'is removed' if remove else KEPT}")
         _show_lines(place, lines, parent)
