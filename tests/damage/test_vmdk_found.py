@@ -229,5 +229,5 @@ def test_a_disk_without_an_extent_line_is_not_resized(tmp_path: Path) -> None:
     with pytest.raises(VmdkError) as refused:
         vmdk.resize(folder, NAME, SIZE_BYTES + SECTOR)
     assert refused.value.where == str(tmp_path / NAME)
-    assert refused.value.remedy == "mend that first: ipva disk repair"
+    assert refused.value.remedy == "mend that first: ipva disk repair DISK"
     assert content(folder) == CONTENT
