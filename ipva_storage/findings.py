@@ -163,7 +163,6 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "FAT028": Kind(_W, "flags of the table in use wrong", "systems may read either copy"),
     "FAT029": Kind(_E, "table lost", "files cannot be found beyond their first cluster"),
     "FAT030": Kind(_W, "volume longer than its partition", "systems may refuse or cut the volume"),
-    "FAT031": Kind(_W, "label invalid", "some systems do not show it"),
     "FAT040": Kind(_E, "folder within itself", "programs that go through all folders never end"),
     "FAT041": Kind(_E, "folder in two places", "deleting it in one destroys it in the other"),
     "FAT042": Kind(_E, "folder that is none", "its names are nonsense, and writing there destroys"),

@@ -63,7 +63,7 @@ def _check_content(device: BlockDevice, found: Geometry, progress: Progress) -> 
     progress(found.fat_count * found.fat_bytes, total_bytes)
     survey = Survey(device, found, table)
     yield from survey.walk()
-    yield from structure.check_label(device, found, survey.label_record)
+    yield from structure.check_label(device, found, survey.label)
     yield from judging.findings(survey)
     yield from structure.check_fsinfo(device, found, table)
     progress(total_bytes, total_bytes)

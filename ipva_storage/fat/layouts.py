@@ -272,11 +272,12 @@ def _root_entries(known: Iterable[BootFields]) -> list[int]:
 
 
 def _as_formatted(device: BlockDevice) -> Iterator[BootFields]:
-    """The layouts that a format would choose for the device."""
-    for bits in (32, 16, 12):
+    """The layouts that a format would make on the device."""
+    sizes = [None, *(SECTOR_BYTES << shift for shift in range(8))]
+    for cluster_bytes, bits in itertools.product(sizes, (32, 16, 12)):
         blank = _Blank(device.size_bytes)
         try:
-            format(blank, fat_bits=bits)
+            format(blank, fat_bits=bits, cluster_bytes=cluster_bytes)
         except UsageError:
             continue
         yield BootFields.of(blank.start)

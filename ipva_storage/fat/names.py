@@ -293,8 +293,3 @@ def is_label(label: bytes) -> bool:
     return label[:1] != b" " and not any(
         byte < 0x20 or byte in (0x7F, 0xFF) or chr(byte) in _NO_LABEL_CHARACTERS for byte in label
     )
-
-
-def is_label_record(record: bytes) -> bool:
-    """Whether a record is a label: what names a cluster or a length is none, but was hit."""
-    return is_label(record[:11]) and not any(record[20:22] + record[26:32])

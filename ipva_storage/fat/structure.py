@@ -8,7 +8,7 @@ import numpy as np
 
 from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.fat import evidence, geometry, names, reserved
+from ipva_storage.fat import evidence, geometry, reserved
 from ipva_storage.fat.bootfields import TITLES, BootFields, is_jump
 from ipva_storage.fat.fsinfo import FsInfo
 from ipva_storage.fat.survey import printable
@@ -191,13 +191,8 @@ def differing_sectors(device: BlockDevice, found: Geometry, copy: int) -> tuple[
 # -- label and summary ------------------------------------------------------------------------
 
 
-def check_label(device: BlockDevice, found: Geometry, record: bytes | None) -> Iterator[Finding]:
+def check_label(device: BlockDevice, found: Geometry, root: bytes | None) -> Iterator[Finding]:
     """The label in the boot sector and the one in the root folder should be the same."""
-    root = None if record is None else record[:11]
-    if root is not None and record is not None and not names.is_label_record(record):
-        name = printable(root.decode("cp437").rstrip(" \0"))
-        text = f"the label “{name}” in the root folder is none"
-        yield _found("FAT031", "label", text, device, 0)
     if found.boot_label is None:
         return
     in_root = layout.NO_LABEL if root is None else root

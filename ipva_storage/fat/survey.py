@@ -133,8 +133,8 @@ class Survey:
         self.entries = np.empty(0, ENTRIES)
         self.folder_at: dict[int, int] = {}
         """Index of the folder that starts at a cluster."""
-        self.label_record: bytes | None = None
-        """The label entry of the root folder, 32 bytes."""
+        self.label: bytes | None = None
+        """The label entry of the root folder, 11 bytes."""
         self.is_complete = True
         """Whether everything was looked at."""
         self._seen = bytearray(geometry.entry_count)
@@ -154,11 +154,6 @@ class Survey:
             level = below
         self.entries = np.concatenate(self._parts) if self._parts else self.entries
         yield from faults.places(self)
-
-    @property
-    def label(self) -> bytes | None:
-        """The 11 bytes of the label in the root folder."""
-        return None if self.label_record is None else self.label_record[:11]
 
     @property
     def owners(self) -> list[Owner]:
@@ -302,7 +297,7 @@ class Survey:
         parsed, geometry = batch.parsed, self.geometry
         if not batch.first_folder:
             labels = np.flatnonzero(parsed.is_label & (parsed.folder == 0))
-            self.label_record = parsed.table[labels[0]].tobytes() if len(labels) else None
+            self.label = parsed.table["name"][labels[0]].tobytes() if len(labels) else None
         at = np.flatnonzero(parsed.is_short & ~faults.is_dot(parsed))
         rows = parsed.table[at]
         found = np.empty(len(at), ENTRIES)

@@ -71,11 +71,7 @@ def _mend_backup(draft: Draft, geometry: Geometry) -> None:
 def _mend_label(draft: Draft, geometry: Geometry, table: FatTable) -> None:
     """Make both labels alike: the root folder's counts; where it has none, the boot sector's."""
     boot_label = layout.NO_LABEL if geometry.boot_label is None else geometry.boot_label
-    record, at = _root_label(draft, geometry, table)
-    if record is not None and not names.is_label_record(record):
-        draft.write(at, bytes([layout.MARK_DELETED]))
-        record = None
-    in_root = None if record is None else record[:11]
+    in_root = _root_label(draft, geometry, table)
     if in_root is None:
         in_root = layout.NO_LABEL
         is_known = boot_label != layout.NO_LABEL and names.is_label(boot_label)
@@ -98,17 +94,16 @@ def _root_pieces(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[
             yield at, read(draft, at, geometry.cluster_bytes)
 
 
-def _root_label(draft: Draft, geometry: Geometry, table: FatTable) -> tuple[bytes | None, int]:
-    """The label in the root folder, if any, and where its record is."""
-    for at, raw in _root_pieces(draft, geometry, table):
+def _root_label(draft: Draft, geometry: Geometry, table: FatTable) -> bytes | None:
+    for _, raw in _root_pieces(draft, geometry, table):
         parsed = records.parse(raw)
         if parsed.is_label.any():
-            index = int(np.flatnonzero(parsed.is_label)[0])
-            row: Any = parsed.table[index]
-            return row.tobytes(), at + index * layout.ENTRY_BYTES
+            row: Any = parsed.table[np.flatnonzero(parsed.is_label)[0]]
+            label: bytes = row["name"].tobytes()
+            return label
         if parsed.end < len(raw) // layout.ENTRY_BYTES:
             break
-    return None, 0
+    return None
 
 
 def _put_root_label(draft: Draft, geometry: Geometry, table: FatTable) -> bool:
