@@ -7,6 +7,7 @@ that leaves the disk with an error that it did not have.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,9 @@ HEADER_CODES: Final = frozenset(
     f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 13, 20, 24, 25, 27, 28, 34, 35)
 )
 """Findings that may come from a wrong header."""
+
+TABLES_CODES: Final = frozenset(f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 35))
+"""Findings of damage that may have taken tables with it."""
 
 PASSES_MAX: Final = 8
 """How often a disk is mended: what one pass mends may show the next one more. Confidence: chosen;
@@ -109,6 +113,7 @@ def repair(
                 break
             after = _findings(draft, name, progress)
         _refuse_worse(before, after, name)
+        _refuse_vanishing(draft, folder, name)
         if not dry_run:
             draft.commit()
         kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
@@ -196,12 +201,33 @@ def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str
     for one in after:
         if one.severity is Severity.ERROR and one.code not in known and "VMDK001" not in known:
             unlocked = known & {"VMDK003", "VMDK005", "VMDK024", "VMDK025"}
-            if unlocked:
+            if unlocked or one.code == "VMDK035":
                 continue  # what was behind it could not be seen before
             raise VmdkError(
                 f"mending would leave it with another fault ({one.code}: {one.message})",
                 where=name,
                 remedy="nothing was changed; restore it from a backup",
+            )
+
+
+def _refuse_vanishing(draft: Draft, folder: Folder, name: str) -> None:
+    """Stop when grains that can be read would vanish, or show in another place."""
+    from ipva_storage.vmdk.repairing.directories import vanished_count
+
+    for file in {step.name for step in draft.steps if step.writes and folder.has(step.name)}:
+        with folder.open(file) as old:
+            new = draft.device(file)
+            try:
+                count = vanished_count((old, read_header(old)), (new, read_header(new)))
+            except VmdkError:
+                continue  # there was no header, so nothing could be read
+        if count:
+            disk = shlex.quote(str(folder.path / name))
+            raise VmdkError(
+                f"mending would lose {count} grains that can be read now",
+                where=old.name,
+                remedy="nothing was changed; copy the disk instead: "
+                f"ipva disk convert {disk} saved.vmdk -O monolithicSparse --salvage",
             )
 
 
@@ -256,7 +282,13 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
         if access.has_file(line) and line.kind not in FLAT_KINDS and file and draft.has(file):
             found: list[Lost] = []
             _mend_extent(
-                draft, file, before, found, is_embedded=False, said_sectors=line.sector_count
+                draft,
+                file,
+                before,
+                found,
+                is_embedded=False,
+                said_sectors=line.sector_count,
+                has_parent=chain.has_parent(text),
             )
             lost += [replace(one, offset_bytes=first + one.offset_bytes) for one in found]
         first += line.size_bytes
@@ -273,8 +305,12 @@ def _mend_extent(
     *,
     is_embedded: bool,
     said_sectors: int | None = None,
+    has_parent: bool = False,
 ) -> None:
-    """A file with a sparse extent: what its header names, its descriptor, and the header last."""
+    """A file with a sparse extent: what its header names, its descriptor, and the header last.
+
+    Where no descriptor is in it, `said_sectors` and `has_parent` are what the separate one says.
+    """
     raw = draft.device(name)
     there = read(raw, 0, min(raw.size_bytes, SECTOR_BYTES))
     if there[:4] in access.OTHER_MAGICS:
@@ -284,6 +320,7 @@ def _mend_extent(
     if header is not None and header.was_sent_as_text:
         raise sent_as_text(raw.name)
     text = _text_of(raw, header) if is_embedded else None
+    has_parent = has_parent or (text is not None and chain.has_parent(text))
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
@@ -308,8 +345,9 @@ def _mend_extent(
         likely = likely_sectors(raw, header, text, said_sectors)
         keeps_size = likely is None
         header = replace(header, capacity_sectors=likely or header.capacity_sectors)
-    has_parent = text is not None and chain.has_parent(text)
-    mended = _mend_inside(draft, name, header, has_parent=has_parent)
+    mended = _mend_inside(
+        draft, name, header, has_parent=has_parent, is_damaged=bool(codes & TABLES_CODES)
+    )
     lost += mended.lost
     header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
     length = FIELDS_BYTES if there[:4] == SPARSE_MAGIC and "VMDK001" not in codes else SECTOR_BYTES
@@ -365,7 +403,7 @@ def _text_of(raw: BlockDevice, header: SparseHeader | None) -> Descriptor | None
 
 
 def _mend_inside(
-    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool
+    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool, is_damaged: bool
 ) -> MendedTables:
     if header.is_compressed:
         from ipva_storage.vmdk.repairing.stream import mend_stream
@@ -373,7 +411,7 @@ def _mend_inside(
         return mend_stream(draft, name, header)
     from ipva_storage.vmdk.repairing.sparse import mend_tables
 
-    return mend_tables(draft, name, header, has_parent=has_parent)
+    return mend_tables(draft, name, header, has_parent=has_parent, is_damaged=is_damaged)
 
 
 def _mend_embedded(
