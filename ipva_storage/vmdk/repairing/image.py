@@ -76,6 +76,8 @@ class Repaired:
     """Whether anything had to be written."""
     made: tuple[str, ...] = ()
     """Files that were not there before, which an undo leaves there."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for people."""
 
 
 def repair(
@@ -125,7 +127,12 @@ def repair(
         ]
         left = [_unmended(one) for one in after if one.severity is not Severity.INFO]
         return Repaired(
-            tuple(fixed), tuple(left), tuple(lost), not draft.is_empty, tuple(draft.made)
+            tuple(fixed),
+            tuple(left),
+            tuple(lost),
+            not draft.is_empty,
+            tuple(draft.made),
+            tuple(draft.notes),
         )
     finally:
         draft.close()
@@ -146,9 +153,12 @@ def lost_descriptor(folder: Folder, name: str) -> Finding | None:
     wanted = texts.descriptor_name(name)
     if folder.has(wanted) or not name.lower().endswith(".vmdk"):
         return None
-    if texts.separate_text(folder, wanted, b"") is None:
-        return None
     where = str(folder.path / wanted)
+    try:
+        if texts.separate_text(folder, wanted, b"") is None:
+            return None
+    except VmdkError as error:
+        return Finding("VMDK015", "extent", error.message, where=where, repair=error.remedy)
     return Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where, repair=REPAIR)
 
 
@@ -262,6 +272,7 @@ def _new_text(draft: Draft, name: str, old: bytes) -> None:
             "the descriptor says what it was taken over, and cannot be made without that",
         )
     draft.create(name, found.encode())
+    draft.notes = [texts.assumed(found, old)]
 
 
 def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: list[Lost]) -> None:
