@@ -125,7 +125,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
         _W, "header contradicts itself", "programs may read the disk in different ways"
     ),
     "VMDK035": Kind(
-        _E, "grain tables lost", "the disk reads as empty, and its data is still in the file"
+        _E,
+        "grain tables lost",
+        "some or all of the disk reads as zeros, and its data is in the file",
     ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),

@@ -20,6 +20,7 @@ from ipva_storage.vmdk.disk import VmdkDevice
 from ipva_storage.vmdk.extent.base import DiskExtent, ReadOnlyExtent
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, check_usable, read_header
+from ipva_storage.vmdk.extent.sparse import SparseExtent
 from ipva_storage.vmdk.extent.zero import ZeroExtent
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
         DeviceError: a file is outside the folder, or cannot be opened though it is there.
     """
     try:
-        return access.open(folder.open(name), folder)
+        return _known(access.open(folder.open(name), folder))
     except VmdkError:
         with contextlib.ExitStack() as files:
             raw = files.enter_context(folder.open(name))
@@ -51,7 +52,18 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
             if disk is None:
                 raise
             files.pop_all()
-            return disk
+            return _known(disk)
+
+
+def _known(disk: VmdkDevice) -> VmdkDevice:
+    """A disk whose parts, and those of the disks below, refuse what lost tables told of."""
+    each: VmdkDevice | None = disk
+    while each is not None:
+        for part in each.parts:
+            if isinstance(part, SparseExtent):
+                part.hide_lost()
+        each = each.parent
+    return disk
 
 
 def has_remains(folder: Folder, name: str) -> bool:

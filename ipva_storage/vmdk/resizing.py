@@ -18,6 +18,7 @@ from ipva_storage.errors import IpvaError, UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
+from ipva_storage.vmdk.compaction import refuse_lost
 from ipva_storage.vmdk.creation import new_sparse_extent, new_stream
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import shown
@@ -88,6 +89,8 @@ def resize(
     size_bytes = _whole_sectors(size_bytes)
     with access.open(folder.open(name), folder) as disk:
         _refuse_chain(folder, name, disk)
+        if size_bytes < disk.size_bytes and not allow_loss:
+            refuse_lost(disk, "; or use --allow-loss")
         is_same = disk.size_bytes == size_bytes
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
         is_undone = is_same and _is_undone(disk)

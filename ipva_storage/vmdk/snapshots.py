@@ -19,7 +19,7 @@ from ipva_storage.device.copy import CHUNK_BYTES
 from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.compaction import compact
+from ipva_storage.vmdk.compaction import compact, refuse_lost
 from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import Descriptor, shown
@@ -113,6 +113,7 @@ def commit(
     """
     with access.open(folder.open(name, writable=not dry_run), folder) as child:
         place, parent_name = _parent_of(folder, child)
+        refuse_lost(child)
         runs = list(_own_runs(child))
         others = _refuse(place, parent_name, name, child, force=force)
         is_same = child.parent is not None and child.parent.descriptor.cid == child.descriptor.cid

@@ -252,6 +252,15 @@ def test_many_lost_ranges(ipva: Ipva, tmp_path: Path) -> None:
     assert len(ipva("disk", "repair", disk, "--json").document["lost"]) == 60
 
 
+def test_the_file_of_a_disk_of_several_is_named(ipva: Ipva, tmp_path: Path) -> None:
+    """What was mended in a part of a split disk comes with the name of that file."""
+    disk = make(tmp_path, "twoGbMaxExtentSparse")
+    part = tmp_path / "disk-s001.vmdk"
+    lose_start(part)
+    done = ipva("disk", "repair", disk)
+    assert done.out.startswith(f"mended: VMDK001  {part}: header at byte 0")
+
+
 # -- what it is given ---------------------------------------------------------------------------
 
 
@@ -271,6 +280,8 @@ def test_a_lost_descriptor(ipva: Ipva, tmp_path: Path, kind: str) -> None:
         done = ipva(*shlex.split(command))
         assert done.status == 0
         assert done.out.endswith(f"made {disk}; to take that back, delete it\n")
+        assert f"the descriptor was made from 1 file, {SIZE_BYTES // MIB}.0 MiB; its " in done.out
+        assert "its adapter (ide)" in done.out
         assert content_of(disk) == content
         if kind != "vmfs":  # which nothing tells from a hosted product's
             assert without_cid(disk.read_bytes()) == without_cid(text)

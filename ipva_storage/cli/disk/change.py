@@ -178,12 +178,20 @@ def _show_resized(disk: str, done: Resized, cut: list[reach.Holding], *, dry_run
 
 @click.command()
 @click.argument("disk")
+@click.option(
+    "--allow-loss", is_flag=True, help="Also drop data whose tables are lost, which nothing reads."
+)
 @output.dry_run_option
 @undoing.option
 @output.outside_option
 @output.json_option
 def compact(
-    disk: str, dry_run: bool, undo_file: str | None, allow_outside: bool, as_json: bool
+    disk: str,
+    allow_loss: bool,
+    dry_run: bool,
+    undo_file: str | None,
+    allow_outside: bool,
+    as_json: bool,
 ) -> None:
     """Give space back to the host: what DISK keeps though it is zero, and gaps in its files.
 
@@ -197,7 +205,7 @@ def compact(
     journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
     with undoing.undoable(journal) as undo, _job(place) as progress:
         guarded = Place(undo.folder(place.folder), place.name)
-        done = _compact(guarded, dry_run=dry_run, progress=progress)
+        done = _compact(guarded, allow_loss=allow_loss, dry_run=dry_run, progress=progress)
     if as_json:
         facts = {"freed": done.freed_bytes, "dropped": done.dropped_bytes}
         output.document({"file": str(place.path), **facts, "dry_run": dry_run})
@@ -210,11 +218,13 @@ def compact(
     undo.say()
 
 
-def _compact(place: Place, *, dry_run: bool, progress: Progress) -> Compacted:
+def _compact(place: Place, *, allow_loss: bool, dry_run: bool, progress: Progress) -> Compacted:
     from ipva_storage import vmdk
 
     if is_vmdk(place):
-        return vmdk.compact(place.folder, place.name, dry_run=dry_run, progress=progress)
+        return vmdk.compact(
+            place.folder, place.name, allow_loss=allow_loss, dry_run=dry_run, progress=progress
+        )
     with place.folder.open(place.name, writable=not dry_run) as raw:
         return vmdk.punch(raw, dry_run=dry_run, progress=progress)
 

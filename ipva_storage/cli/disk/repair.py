@@ -64,7 +64,7 @@ def repair(
         made = [str(place.folder.path / name) for name in done.made]
         output.document(_facts(done, disk) | {"made": made, "undo": path, "dry_run": dry_run})
     else:
-        _show(done, disk, dry_run=dry_run)
+        _show(done, disk, place, dry_run=dry_run)
         _show_made(done, place, dry_run=dry_run)
         undo.say()
     is_mended = not done.left and not done.lost
@@ -112,14 +112,15 @@ def _facts(done: Repaired, disk: str) -> dict[str, Any]:
     }
 
 
-def _show(done: Repaired, disk: str, *, dry_run: bool) -> None:
+def _show(done: Repaired, disk: str, place: Place, *, dry_run: bool) -> None:
     if not done.fixed and not done.left and not done.lost:
         output.say("nothing wrong was found")
         return
     verb = "would be mended" if dry_run else "mended"
     for each in done.fixed:
-        place = "" if each.offset_bytes is None else f" at byte {each.offset_bytes}"
-        output.say(f"{verb}: {each.code}  {each.structure}{place}: {each.message}")
+        at = "" if each.offset_bytes is None else f" at byte {each.offset_bytes}"
+        file = f"{each.where}: " if each.where not in (None, str(place.path)) else ""
+        output.say(f"{verb}: {each.code}  {file}{each.structure}{at}: {each.message}")
     if done.left:
         output.say("what is left:" if not dry_run else "what would be left:")
         output.show_findings([output.placed(each, disk) for each in done.left])
@@ -133,6 +134,8 @@ def _show(done: Repaired, disk: str, *, dry_run: bool) -> None:
 
 
 def _show_made(done: Repaired, place: Place, *, dry_run: bool) -> None:
+    for note in done.notes:
+        output.say(note)
     for name in done.made:
         path = place.folder.path / name
         output.say(

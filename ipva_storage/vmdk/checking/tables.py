@@ -16,6 +16,7 @@ from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.device import read
 from ipva_storage.findings import Finding
 from ipva_storage.units import MIB, SECTOR_BYTES
+from ipva_storage.vmdk.extent.orphans import SALVAGE, lost_tables
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
@@ -240,6 +241,12 @@ class _Grains:
                 at = header.gd_offset_sectors * SECTOR_BYTES
                 message = "it names no table, and there are grains"
                 yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
+            elif (lost := lost_tables(self._raw, header)) is not None:
+                message = (
+                    f"parts of them are zeros in all copies, and {lost} in the file hold data that "
+                    "no table names"
+                )
+                yield Finding("VMDK035", "grain tables", message, repair=SALVAGE)
 
     def _has_data(self, first: int, count: int) -> bool:
         """Whether any of the first grains of the file holds anything."""

@@ -52,6 +52,8 @@ class Draft:
         self.steps: list[Step] = []
         self.made: list[str] = []
         """Files that were not there."""
+        self.notes: list[str] = []
+        """What was assumed."""
         self.folder: Folder = _DraftFolder(folder, self)
         """A folder in which the files are as they would be, for opening and checking the disk."""
 

@@ -7,6 +7,7 @@ that leaves the disk with an error that it did not have.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,9 @@ HEADER_CODES: Final = frozenset(
 )
 """Findings that may come from a wrong header."""
 
+TABLES_CODES: Final = frozenset(f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 35))
+"""Findings of damage that may have taken tables with it."""
+
 PASSES_MAX: Final = 8
 """How often a disk is mended: what one pass mends may show the next one more. Confidence: chosen;
 two are enough as a rule, and the last one changes nothing.
@@ -72,6 +76,8 @@ class Repaired:
     """Whether anything had to be written."""
     made: tuple[str, ...] = ()
     """Files that were not there before, which an undo leaves there."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for people."""
 
 
 def repair(
@@ -109,6 +115,7 @@ def repair(
                 break
             after = _findings(draft, name, progress)
         _refuse_worse(before, after, str(folder.path / name))
+        _refuse_vanishing(draft, folder, name)
         if not dry_run:
             draft.commit()
         kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
@@ -120,7 +127,12 @@ def repair(
         ]
         left = [_unmended(one) for one in after if one.severity is not Severity.INFO]
         return Repaired(
-            tuple(fixed), tuple(left), tuple(lost), not draft.is_empty, tuple(draft.made)
+            tuple(fixed),
+            tuple(left),
+            tuple(lost),
+            not draft.is_empty,
+            tuple(draft.made),
+            tuple(draft.notes),
         )
     finally:
         draft.close()
@@ -141,9 +153,12 @@ def lost_descriptor(folder: Folder, name: str) -> Finding | None:
     wanted = texts.descriptor_name(name)
     if folder.has(wanted) or not name.lower().endswith(".vmdk"):
         return None
-    if texts.separate_text(folder, wanted, b"") is None:
-        return None
     where = str(folder.path / wanted)
+    try:
+        if texts.separate_text(folder, wanted, b"") is None:
+            return None
+    except VmdkError as error:
+        return Finding("VMDK015", "extent", error.message, where=where, repair=error.remedy)
     return Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where, repair=REPAIR)
 
 
@@ -203,12 +218,33 @@ def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], where: st
     for one in after:
         if one.severity is Severity.ERROR and one.code not in known and "VMDK001" not in known:
             unlocked = known & {"VMDK003", "VMDK005", "VMDK024", "VMDK025"}
-            if unlocked:
+            if unlocked or one.code == "VMDK035":
                 continue  # what was behind it could not be seen before
             raise VmdkError(
                 f"mending would leave it with another fault ({one.code}: {one.message})",
                 where=where,
                 remedy="nothing was changed; restore it from a backup",
+            )
+
+
+def _refuse_vanishing(draft: Draft, folder: Folder, name: str) -> None:
+    """Stop when grains that can be read would vanish, or show in another place."""
+    from ipva_storage.vmdk.repairing.directories import vanished_count
+
+    for file in {step.name for step in draft.steps if step.writes and folder.has(step.name)}:
+        with folder.open(file) as old:
+            new = draft.device(file)
+            try:
+                count = vanished_count((old, read_header(old)), (new, read_header(new)))
+            except VmdkError:
+                continue  # there was no header, so nothing could be read
+        if count:
+            disk = shlex.quote(str(folder.path / name))
+            raise VmdkError(
+                f"mending would lose {count} grains that can be read now",
+                where=old.name,
+                remedy="nothing was changed; copy the disk instead: "
+                f"ipva disk convert {disk} saved.vmdk -O monolithicSparse --salvage",
             )
 
 
@@ -243,6 +279,7 @@ def _new_text(draft: Draft, name: str, old: bytes) -> None:
             "the descriptor says what it was taken over, and cannot be made without that",
         )
     draft.create(name, found.encode())
+    draft.notes = [texts.assumed(found, old)]
 
 
 def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: list[Lost]) -> None:
@@ -263,7 +300,13 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
         if access.has_file(line) and line.kind not in FLAT_KINDS and file and draft.has(file):
             found: list[Lost] = []
             _mend_extent(
-                draft, file, before, found, is_embedded=False, said_sectors=line.sector_count
+                draft,
+                file,
+                before,
+                found,
+                is_embedded=False,
+                said_sectors=line.sector_count,
+                has_parent=chain.has_parent(text),
             )
             lost += [replace(one, offset_bytes=first + one.offset_bytes) for one in found]
         first += line.size_bytes
@@ -280,8 +323,12 @@ def _mend_extent(
     *,
     is_embedded: bool,
     said_sectors: int | None = None,
+    has_parent: bool = False,
 ) -> None:
-    """A file with a sparse extent: what its header names, its descriptor, and the header last."""
+    """A file with a sparse extent: what its header names, its descriptor, and the header last.
+
+    Where no descriptor is in it, `said_sectors` and `has_parent` are what the separate one says.
+    """
     raw = draft.device(name)
     there = read(raw, 0, min(raw.size_bytes, SECTOR_BYTES))
     if there[:4] in access.OTHER_MAGICS:
@@ -291,6 +338,7 @@ def _mend_extent(
     if header is not None and header.was_sent_as_text:
         raise sent_as_text(raw.name)
     text = _text_of(raw, header) if is_embedded else None
+    has_parent = has_parent or (text is not None and chain.has_parent(text))
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
@@ -317,8 +365,9 @@ def _mend_extent(
         likely = likely_sectors(raw, header, text, said_sectors)
         keeps_size = likely is None
         header = replace(header, capacity_sectors=likely or header.capacity_sectors)
-    has_parent = text is not None and chain.has_parent(text)
-    mended = _mend_inside(draft, name, header, has_parent=has_parent)
+    mended = _mend_inside(
+        draft, name, header, has_parent=has_parent, is_damaged=bool(codes & TABLES_CODES)
+    )
     lost += mended.lost
     header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
     length = FIELDS_BYTES if there[:4] == SPARSE_MAGIC and "VMDK001" not in codes else SECTOR_BYTES
@@ -383,7 +432,7 @@ def _text_of(raw: BlockDevice, header: SparseHeader | None) -> Descriptor | None
 
 
 def _mend_inside(
-    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool
+    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool, is_damaged: bool
 ) -> MendedTables:
     if header.is_compressed:
         from ipva_storage.vmdk.repairing.stream import mend_stream
@@ -391,7 +440,7 @@ def _mend_inside(
         return mend_stream(draft, name, header)
     from ipva_storage.vmdk.repairing.sparse import mend_tables
 
-    return mend_tables(draft, name, header, has_parent=has_parent)
+    return mend_tables(draft, name, header, has_parent=has_parent, is_damaged=is_damaged)
 
 
 def _mend_embedded(

@@ -14,6 +14,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
@@ -38,8 +40,8 @@ from ipva_storage.vmdk.extent.tables import (
     bytes_of,
     entries_of,
     read_directory,
-    usual_directory,
 )
+from ipva_storage.vmdk.repairing.directories import mended_directories
 from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
@@ -219,17 +221,13 @@ class _Mending:
 
     def front_directories(self) -> None:
         """Directories in front of the grains, whose tables follow them at once as a rule."""
-        usual = [usual_directory(self.header, sector) for sector, _ in self._directories]
-        is_blank = not any(any(directory) for _, directory in self._directories)
-        if is_blank or any(
-            _share(one[1], other) >= 0.5
-            for one, other in zip(self._directories, usual, strict=True)
-        ):
-            for (sector, _), wanted in zip(self._directories, usual, strict=True):
-                step = self._draft.step(self._name)
-                data = bytes_of(wanted).ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
-                self._draft.write(step, sector * SECTOR_BYTES, data)
-            self._directories = self._read_directories()
+        found = [(sector, np.array(entries, np.int64)) for sector, entries in self._directories]
+        wanted = mended_directories(self._raw, self.header, found)
+        for (sector, _), places in zip(found, wanted, strict=True):
+            data = places.astype("<u4").tobytes()
+            data = data.ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
+            self._draft.write(self._draft.step(self._name), sector * SECTOR_BYTES, data)
+        self._directories = self._read_directories()
 
     # -- markers --------------------------------------------------------------------------------
 
@@ -507,11 +505,6 @@ def _is_in(records: list[Record], sector: int) -> bool:
     """Whether a sector is in one of some parts of a file, which are in order."""
     at = bisect_right(records, sector, key=lambda each: each.sector)
     return at > 0 and sector < records[at - 1].sector + records[at - 1].sector_count
-
-
-def _share(one: array[int], other: array[int]) -> float:
-    """How many entries of two directories are the same."""
-    return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
 
 
 def _joined(ranges: list[Lost]) -> list[Lost]:

@@ -11,7 +11,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import BlockDevice, Folder, MemoryDevice, read
 from ipva_storage.errors import VmdkError
-from ipva_storage.units import MIB
+from ipva_storage.units import GIB, MIB
 from ipva_storage.vmdk.extent.header import read_header
 from ipva_storage.vmdk.extent.markers import Kind, Record, walk
 
@@ -145,3 +145,27 @@ def test_a_descriptor_without_its_signature_is_made_anew(folder: Folder) -> None
     path = folder.path / "disk.vmdk"
     path.write_bytes(b"x" * 30 + path.read_bytes()[30:])
     assert mended(folder).startswith(b"# Disk DescriptorFile")
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_part_and_the_descriptor_are_missing(tmp_path: Path, missing: int) -> None:
+    """No shorter disk is made of the parts that are left; the one that is missing is named."""
+    folder = Folder(tmp_path)
+    vmdk.create(folder, "disk.vmdk", 5 * GIB, subformat="twoGbMaxExtentSparse")
+    for name in ("disk.vmdk", f"disk-s00{missing}.vmdk"):
+        (tmp_path / name).unlink()
+    with pytest.raises(VmdkError, match=f"“disk-s00{missing}.vmdk” is missing"):
+        vmdk.repair(folder, "disk.vmdk")
+    found = vmdk.lost_descriptor(folder, "disk.vmdk")
+    assert found is not None
+    assert (found.code, f"disk-s00{missing}.vmdk" in found.message) == ("VMDK015", True)
+    assert not (tmp_path / "disk.vmdk").exists()
+
+
+def test_what_a_new_descriptor_assumes(folder: Folder) -> None:
+    """The kind and the adapter of a flat disk are told, unless the old text had them."""
+    path = folder.path / "disk.vmdk"
+    path.write_bytes(b'garbage\nddb.adapterType = "lsilogic"\n')
+    assert vmdk.repair(folder, "disk.vmdk").notes == (
+        "the descriptor was made from 1 file, 1.0 MiB; its kind (monolithicFlat) is assumed",
+    )
