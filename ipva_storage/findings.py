@@ -235,5 +235,8 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "VM010": Kind(_E, "a file is the disk of two nodes", "they overwrite each other"),
     "VM011": Kind(_E, "a disk is too small for its role", "the appliance does not boot"),
+    "VM012": Kind(
+        _W, "the .vmx names a disk below a snapshot", "the next write makes the snapshot useless"
+    ),
 }
 """Every code there is, by room, in order."""

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ipva_storage.cli import leftovers
 from ipva_storage.device import Folder, RawDevice
 from ipva_storage.errors import IpvaError, UsageError
 
@@ -109,6 +110,8 @@ def open_disk(
     """
     device = _open_device(text, writable=writable and not dry_run, allow_outside=allow_outside)
     try:
+        if writable:
+            _refuse_change(device)
         if dry_run:
             from ipva_storage.device import OverlayDevice
 
@@ -119,6 +122,30 @@ def open_disk(
                 device.flush()
     finally:
         device.close()
+
+
+def _refuse_change(device: BlockDevice) -> None:
+    """Refuse to write to a disk that a snapshot needs, or that an earlier job left half changed.
+
+    Raises:
+        IpvaError: it is one of them.
+    """
+    descriptor = getattr(device, "descriptor", None)
+    path = Path(device.name)
+    if descriptor is not None:
+        from ipva_storage.vmdk import chain
+
+        chain.refuse_children(Folder(path.parent), path.name, descriptor, device.name)
+    leftovers.refuse_unfinished(Path(file.name) for file in getattr(device, "files", (device,)))
+
+
+def files_of(path: Path, *, allow_outside: bool = False) -> list[Path]:
+    """The files of the disk in an image file, and of those below it; itself where it is damaged."""
+    try:
+        with contextlib.closing(open_image(path, allow_outside=allow_outside)) as device:
+            return list(_files(device))
+    except IpvaError:
+        return [path]
 
 
 def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevice:

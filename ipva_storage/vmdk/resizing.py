@@ -9,7 +9,6 @@ latter undone; the same resize again does it. What is refused is refused before 
 from __future__ import annotations
 
 import contextlib
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -171,13 +170,7 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
             where=disk.name,
             remedy="commit the snapshot first: ipva disk snapshot commit DISK",
         )
-    for child in chain.children(folder, name, disk.descriptor):
-        raise VmdkError(
-            f"“{child}” was taken over it as a snapshot, and would fit no more",
-            where=disk.name,
-            remedy="commit or remove that first: "
-            f"ipva disk snapshot commit {shlex.quote(str(folder.path / child))}",
-        )
+    chain.refuse_children(folder, name, disk.descriptor, disk.name)
 
 
 def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:

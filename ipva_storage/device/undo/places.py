@@ -44,6 +44,10 @@ class Images(Protocol):
     def modified_us(self, name: str) -> int:
         """When it was last changed, microseconds since 1970 UTC; 0 where nobody knows."""
 
+    def journal_us(self) -> int:
+        """When the journal was last changed; 0 where nobody knows."""
+        return 0
+
 
 class ImageFolder(Images):
     """The images of a journal that is a file."""
@@ -100,10 +104,18 @@ class ImageFolder(Images):
 
     def modified_us(self, name: str) -> int:
         """When the host last saw it change."""
-        try:
-            return max(0, self.path(name).stat().st_mtime_ns // 1000)
-        except OSError:
-            return 0
+        return _modified_us(self.path(name))
+
+    def journal_us(self) -> int:
+        """When the host last saw the journal change."""
+        return _modified_us(self._journal_path)
+
+
+def _modified_us(path: Path) -> int:
+    try:
+        return max(0, path.stat().st_mtime_ns // 1000)
+    except OSError:
+        return 0
 
 
 def name_in(folder: Path, path: str) -> str:

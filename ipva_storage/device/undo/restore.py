@@ -17,7 +17,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage.device.base import read
+from ipva_storage.device.copy import chunks, is_zero
 from ipva_storage.device.memory import MemoryDevice
+from ipva_storage.device.slice import SliceDevice
 from ipva_storage.device.undo.journal import left_crc32
 from ipva_storage.device.undo.reader import JournalReader
 from ipva_storage.device.undo.records import (
@@ -26,6 +29,7 @@ from ipva_storage.device.undo.records import (
     LeftEntry,
     RangeEntry,
     State,
+    Status,
 )
 from ipva_storage.errors import UndoError
 from ipva_storage.progress import silent
@@ -36,6 +40,13 @@ if TYPE_CHECKING:
     from ipva_storage.progress import Progress
 
 _SECOND_US: Final = 1_000_000
+
+LATE_US: Final = 60 * _SECOND_US
+"""How much later than its journal an image may have been changed by a job that was cut.
+
+A job writes to its journal every few seconds (`BEAT_US`), and after a power cut the last of that,
+which is not flushed, is missing: half a minute as a rule. Confidence: chosen.
+"""
 
 _FORCE: Final = "if you want the old bytes all the same, use --force"
 
@@ -59,7 +70,7 @@ class Restoration:
     images: tuple[RestoredImage, ...]
     was_finished: bool
     """Whether the job came to its end. If not, nobody knows how it left the images, so nothing was
-    compared but their lengths."""
+    compared but their lengths, and the time."""
     is_again: bool
     """Whether an earlier restore was cut, or repeated by force."""
 
@@ -110,7 +121,7 @@ def restore(
         for image in found:
             image.require()
             if not force:
-                image.compare(images, is_cut=state is State.RESTORING)
+                image.compare(images, reader.status)
         if found and not dry_run:
             reader.set_state(State.RESTORING, _now_us())
             for image in found:
@@ -172,18 +183,23 @@ class _Image:
                 remedy="put the file back where it was",
             )
 
-    def compare(self, images: Images, *, is_cut: bool) -> None:
-        """Refuse an image that is not as the job left it.
+    def compare(self, images: Images, status: Status) -> None:
+        """Refuse an image that is not as the job left it, as far as that is known.
 
         Args:
             images: knows when it was changed.
-            is_cut: a restore was cut, so that it is neither one nor the other.
+            status: of the journal; after a restore that was cut the image is neither one nor the
+                other.
         """
-        fault = None
+        fault, modified_us = None, images.modified_us(self.name)
         if self._missing_bytes > 0:
             fault = f"it is {self._size_bytes} bytes long, and the journal does not have the rest"
-        elif self.left is not None and not is_cut:
-            fault = self._change_since(self.left, images.modified_us(self.name))
+        elif status.state is State.RESTORING:
+            fault = None
+        elif self.left is not None:
+            fault = self._change_since(self.left, modified_us)
+        else:
+            fault = _late(modified_us, max(images.journal_us(), status.time_us))
         if fault is not None:
             raise UndoError(fault, where=self.device.name, remedy=_FORCE)
 
@@ -202,6 +218,16 @@ class _Image:
         return None
 
 
+def _late(modified_us: int, journal_us: int) -> str | None:
+    """Why an image was changed after a job that did not come to its end; None where it was not."""
+    if modified_us <= journal_us + LATE_US:
+        return None
+    return (
+        f"something wrote to it {_when(modified_us)}, after the job, which did not come to its end "
+        f"{_when(journal_us)}; restoring would mix old and new"
+    )
+
+
 def _refuse_twice(entry: FileEntry, found: list[_Image], journal_name: str) -> None:
     if any(image.name == entry.name for image in found):
         raise UndoError(f"it names the image {entry.name} twice", where=journal_name)
@@ -215,16 +241,26 @@ def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> No
     done_bytes = 0
     for _, entry in reader.entries():
         if isinstance(entry, RangeEntry):
-            device = found[entry.file_number].device
-            if entry.data is None:
-                device.discard(entry.offset_bytes, entry.length_bytes)
-            else:
-                device.write(entry.offset_bytes, entry.data)
+            _put(found[entry.file_number].device, entry)
             done_bytes += entry.length_bytes
             progress(done_bytes, total_bytes)
     for image in found:
         image.device.flush()
     reader.set_state(State.RESTORED, _now_us())
+
+
+def _put(device: BlockDevice, entry: RangeEntry) -> None:
+    """Give a range its old bytes, where it has others: most of what is saved is never changed.
+
+    So an image that the job did not get to is not written to, even where that is impossible.
+    """
+    at, length_bytes = entry.offset_bytes, entry.length_bytes
+    if entry.data is None:
+        part = SliceDevice(device, at, length_bytes)
+        if any(not is_zero(read(part, *chunk)) for chunk in chunks(part)):
+            device.discard(at, length_bytes)
+    elif read(device, at, length_bytes) != entry.data:
+        device.write(at, entry.data)
 
 
 def _is_same_time(now_us: int, left_us: int) -> bool:

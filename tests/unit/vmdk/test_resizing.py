@@ -47,6 +47,7 @@ def refused(folder: MemoryFolder, size_bytes: int, match: str, kind: type[IpvaEr
     [
         ('RW 100 ZERO "other.txt"', False),
         ('RDONLY 100 FLAT "other.txt" 0', True),
+        ('RDONLY 132 FLAT "other.txt" 0', True),
         ('RW 100 FLAT "other.txt" 0', True),
         ('RW 100 FLAT "other.txt" 20', True),
         ('RW 0 FLAT "other.txt" 0', True),
@@ -54,7 +55,7 @@ def refused(folder: MemoryFolder, size_bytes: int, match: str, kind: type[IpvaEr
 )
 def test_a_file_with_more_in_it_than_the_disk_stays(line: str, is_told: bool) -> None:
     """A file that only a line of a descriptor calls the disk's is not deleted, and is named."""
-    other = bytes(PART_BYTES) + b"precious" * 2000
+    other = bytes(PART_BYTES) + b"precious" * 2048
     files = {
         "x.vmdk": described('RW 100 FLAT "x-flat.vmdk" 0', line, "RW 8 ZERO"),
         "x-flat.vmdk": b"A" * PART_BYTES,

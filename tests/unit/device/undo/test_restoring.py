@@ -488,3 +488,38 @@ def test_a_batch_of_another_journal_is_none_of_ours() -> None:
 
     restore_device(file, Opened())
     assert image.data == b"old" * 100
+
+
+@pytest.mark.parametrize("seconds", [30, 90])
+def test_a_job_that_was_cut_and_a_later_change(tmp_path: Path, seconds: int) -> None:
+    """An image that changed long after the journal's last entry was changed by someone else.
+
+    A little later is what a power cut leaves, which loses the newest of the journal.
+    """
+    image = make_job(tmp_path, is_finished=False)
+    late = (tmp_path / JOURNAL).stat().st_mtime + seconds
+    os.utime(image, (late, late))
+    if seconds > 60:
+        with pytest.raises(UndoError, match="would mix old and new"):
+            restore(tmp_path)
+        assert image.read_bytes() != OLD
+    restore(tmp_path, force=seconds > 60)
+    assert image.read_bytes() == OLD
+
+
+def test_what_is_as_before_is_not_written(tmp_path: Path) -> None:
+    """An image that the job did not get to is put back even where it cannot be written to."""
+    image = make_job(tmp_path)
+    image.write_bytes(OLD)
+
+    class Full(Images):
+        def open(self, name: str, *, writable: bool) -> RawDevice:
+            return RawDevice(tmp_path / name)
+
+        def modified_us(self, name: str) -> int:
+            return 0
+
+    with RawDevice(tmp_path / JOURNAL, writable=True) as file:
+        restore_device(file, Full(), force=True)
+    with pytest.raises(DeviceError, match="read-only"), RawDevice(image) as raw:
+        raw.write(0, b"x")

@@ -394,3 +394,21 @@ class TestFolder:
         with RawDevice(tmp_path / "undo", writable=True) as file:
             restore(file, ImageFolder(tmp_path / "undo", allow_outside=True))
         assert path.read_bytes() == b"old" * 1000
+
+
+def test_a_job_that_saves_nothing_new_says_that_it_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The journal is never much older than the image, by which a later change is told from it."""
+    device = MemoryDevice(name="journal")
+    clock = [1_000_000_000]
+    monkeypatch.setattr("ipva_storage.device.undo.journal.time.time_ns", lambda: clock[0])
+    journal = UndoJournal(device)
+    with UndoDevice(MemoryDevice(bytes(1000), name="image"), journal) as image:
+        image.write(0, b"x")
+        told = JournalReader(device).status
+        for seconds, is_new in ((2, False), (4, True)):
+            clock[0] += seconds * 1_000_000_000
+            image.write(0, b"y")
+            assert (JournalReader(device).status != told) is is_new
+    assert JournalReader(device).status.time_us == clock[0] // 1000
