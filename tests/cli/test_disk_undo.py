@@ -11,7 +11,8 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, read
 from ipva_storage.units import GIB, KIB, MIB
-from tests.cli.test_disk_repair import DATA, change, child_over, content_of, files, lose_start, make
+from tests.cli.images import DATA, change, content_of, files, lose_start, make
+from tests.cli.test_disk_repair import child_over
 
 Ipva = Callable[..., Any]
 
