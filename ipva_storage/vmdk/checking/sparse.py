@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 KNOWN_FLAGS: Final = 0x0003_0007
 """Bits of `flags` that have a meaning. Source: Virtual Disk Format 5.0. Confidence: stated."""
 
+FOOTER_FIELDS: Final = (
+    "capacity_sectors",
+    "grain_sectors",
+    "gtes_per_gt",
+    "flags",
+    "version",
+    "compress_algorithm",
+    "overhead_sectors",
+)
+"""What a footer repeats. Source: qemu takes all that it needs from the footer. Confidence: stated.
+"""
+
 STREAM_VERSION: Final = 3
 """The version that ESXi wants of a stream-optimized disk ("sparse VMDK version too old").
 
@@ -145,7 +157,7 @@ def footer_oddities(raw: BlockDevice, header: SparseHeader) -> Iterator[tuple[in
         footer = parse_header(read(raw, at, SECTOR_BYTES))
     except VmdkError:
         return
-    for name in ("capacity_sectors", "grain_sectors", "gtes_per_gt", "flags", "version"):
+    for name in FOOTER_FIELDS:
         ours, theirs = getattr(header, name), getattr(footer, name)
         if ours != theirs:
             yield at, f"the header says {name} {ours}, the footer {theirs}"
