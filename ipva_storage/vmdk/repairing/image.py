@@ -330,6 +330,8 @@ def _mend_extent(
     Where no descriptor is in it, `said_sectors` and `has_parent` are what the separate one says.
     """
     raw = draft.device(name)
+    from ipva_storage.vmdk.repairing.header import agrees, best_header
+
     there = read(raw, 0, min(raw.size_bytes, SECTOR_BYTES))
     if there[:4] in access.OTHER_MAGICS:
         return
@@ -344,9 +346,8 @@ def _mend_extent(
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
     # A file that no descriptor named was not checked.
     is_unusable = header is None or any(header_problems(header, raw.size_bytes))
-    if is_unusable or codes & HEADER_CODES or is_misplaced:
-        from ipva_storage.vmdk.repairing.header import best_header
-
+    is_doubtful = is_unusable or bool(codes & HEADER_CODES)
+    if is_misplaced or (is_doubtful and (header is None or not agrees(raw, header))):
         kind = text.create_type if text is not None else ""
         read_with = None if is_unusable or _is_doubtful(before, raw.name) else header
         header = best_header(
