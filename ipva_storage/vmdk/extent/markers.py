@@ -93,6 +93,7 @@ class _Walker:
         self._header = header
         self._window = b""
         self._window_sector = 0
+        self._zeros = range(0)
         self._runs = raw.extents()
         self._run = next(self._runs, None)
 
@@ -160,7 +161,15 @@ class _Walker:
         return True
 
     def _zero_sectors(self, sector: int) -> int:
-        """How many sectors from here on are zeros; holes of the host are not read."""
+        """How many sectors from here on are zeros; holes of the host are not read.
+
+        The runs of the host go by once, and damage asks for what is behind it before its turn.
+        """
+        if sector not in self._zeros:
+            self._zeros = range(sector, self._zeros_end(sector))
+        return self._zeros.stop - sector
+
+    def _zeros_end(self, sector: int) -> int:
         at, length = sector, SECTOR_BYTES
         while at < self.end_sector:
             hole_end = self._hole_end(at)
@@ -174,7 +183,7 @@ class _Walker:
             if zeros < len(data):
                 break
             length = min(2 * length, WINDOW_BYTES)
-        return at - sector
+        return at
 
     def _hole_end(self, sector: int) -> int:
         """The sector where a hole of the host ends; the same where there is none."""

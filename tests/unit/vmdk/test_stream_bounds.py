@@ -116,6 +116,19 @@ def test_grains_far_apart(tmp_path: Path, job: Job) -> None:
 
 
 @JOBS
+def test_a_long_hole_between_damage_and_data(tmp_path: Path, job: Job) -> None:
+    """The hole is passed by, and not read because it was seen before its turn."""
+    folder, header = made(tmp_path, GIB)
+    with (tmp_path / NAME).open("r+b") as file:
+        file.seek(header.overhead_sectors * SECTOR_BYTES)
+        file.write(b"\xff" * SECTOR_BYTES)
+        file.truncate()
+        file.seek(200 * GIB)
+        file.write(grain(3) + bytes(SECTOR_BYTES))
+    assert_soon(job, folder)
+
+
+@JOBS
 def test_tables_far_apart(tmp_path: Path, job: Job) -> None:
     """A grain table in every 4 MiB."""
     folder, header = made(tmp_path, 64 * GIB)
