@@ -21,7 +21,7 @@ from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.survey import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -80,15 +80,6 @@ class FolderEditor:
         """As `batch`, the records alone."""
         return self.batch.parsed
 
-    def offset_bytes(self, record: int) -> int:
-        """Where a record is, in bytes from the start of the volume."""
-        at = record * SIZE
-        for start, size in self._pieces:
-            if at < size:
-                return start + at
-            at -= size
-        raise IndexError(record)
-
     def get(self, record: int) -> bytes:
         """The 32 bytes of a record."""
         return bytes(self.raw[record * SIZE : (record + 1) * SIZE])
@@ -111,11 +102,6 @@ class FolderEditor:
         """Mark records free."""
         for record in range(first, first + count):
             self.patch(record, 0, bytes([layout.MARK_DELETED]))
-
-    def remove(self, record: int) -> None:
-        """Mark the records of the file with that short record free."""
-        count = int(self.parsed.long_count[record])
-        self.free(record - count, count + 1)
 
     def find_room(self, count: int) -> int | None:
         """First of so many free records in a row; the folder grows if it must and can."""
@@ -172,13 +158,20 @@ class FolderEditor:
         if is_at_end and following * SIZE < len(self.raw):
             self.put(following, bytes(SIZE))
 
-    def rename(self, record: int, name: str, short: bytes) -> bool:
+    def rename(self, record: int, count: int, name: str, short: bytes) -> bool:
         """Give a file another long name (none if empty) and another short one.
+
+        The records of other files stay where they are.
+
+        Args:
+            record: its short record.
+            count: how many long-name records it has.
+            name: the long name.
+            short: the short one, 11 bytes.
 
         Returns:
             Whether there was room for both; if not, it gets the short one alone.
         """
-        count = int(self.parsed.long_count[record])
         data = (pack_long(name, short) if name else b"") + short + self.get(record)[11:]
         needed = len(data) // SIZE
         if needed <= count + 1:
@@ -205,8 +198,9 @@ class FolderEditor:
 
     def write(self) -> None:
         """Write what was changed."""
+        offsets = piece_offsets(self._pieces)
         for record in sorted(self._changed):
-            self._device.write(self.offset_bytes(record), self.get(record))
+            self._device.write(int(offsets[record]), self.get(record))
         self._changed.clear()
 
     def _extend(self) -> bool:
@@ -277,7 +271,7 @@ def take_name(candidates: Iterator[bytes], taken: set[bytes]) -> bytes:
     raise NoSpaceError("no name is left for what was recovered")
 
 
-def numbered(name: str, taken: set[str]) -> str:
+def numbered(name: str, taken: Container[str]) -> str:
     """A long name like another, with `~2` or more before its extension, whose fold is new."""
     stem, dot, extension = name.rpartition(".") if "." in name[1:] else (name, "", "")
     for number in range(2, 1_000_000):

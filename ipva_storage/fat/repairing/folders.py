@@ -6,6 +6,7 @@ what cannot gets a new name, or becomes free, and is told.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.fat.geometry import Geometry
+    from ipva_storage.fat.records import Records
     from ipva_storage.fat.repairing.draft import Draft
     from ipva_storage.fat.table import FatTable
 
@@ -145,6 +147,16 @@ def _make_files(draft: Draft, survey: Survey) -> Iterator[Lost]:
         yield Lost(survey.path(place.entry), "it was no folder; what was there is kept as a file")
 
 
+class _Present:
+    """The names that a count has, without those that have come down to zero."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def __contains__(self, name: object) -> bool:
+        return self._counts[str(name)] > 0
+
+
 class _FolderMender:
     """The repair of one folder's records, kind by kind; each looks at what the ones before left."""
 
@@ -204,19 +216,21 @@ class _FolderMender:
 
     def _mend_extra_dots(self) -> Iterator[Lost]:
         """Mark what is named `.` or `..` and is none free; a file of that name gets another."""
-        editor = self._editor
+        editor, parsed = self._editor, self._editor.parsed
         first = 2 if self._place.entry >= 0 else 0
-        for record in np.flatnonzero(faults.is_dot(editor.parsed)).tolist():
+        taken = editor.shorts()
+        for record in np.flatnonzero(faults.is_dot(parsed)).tolist():
             if record < first:
                 continue
-            if self._owns_lost(record):
-                yield from self._rename(record, "", take_name(renamed_names(), editor.shorts()))
+            count = int(parsed.long_count[record])
+            if self._owns_lost(parsed, record):
+                yield from self._rename(parsed, record, "", take_name(renamed_names(), taken))
             else:
-                editor.remove(record)
+                editor.free(record - count, count + 1)
 
-    def _owns_lost(self, record: int) -> bool:
+    def _owns_lost(self, parsed: Records, record: int) -> bool:
         """Whether a record leads to clusters that belong to nothing else."""
-        start = int(records.first_clusters(self._editor.parsed.table[[record]], self._bits)[0])
+        start = int(records.first_clusters(parsed.table[record : record + 1], self._bits)[0])
         return self._survey.geometry.is_cluster(start) and bool(self._is_lost[start])
 
     # -- the end ------------------------------------------------------------------------------
@@ -251,13 +265,14 @@ class _FolderMender:
     def _mend_labels(self) -> Iterator[Lost]:
         """A label that is a file becomes one; others that cannot be become free."""
         editor = self._editor
-        rows = editor.parsed.table
+        parsed = editor.parsed
+        rows = parsed.table
         for record in np.flatnonzero(faults.bad_labels(editor.batch)).tolist():
             attributes = int(rows["attributes"][record])
-            if self._owns_lost(record):
+            if self._owns_lost(parsed, record):
                 attributes &= ATTRIBUTES_ALLOWED & ~layout.ATTRIBUTE_LABEL
                 editor.patch(record, _ATTRIBUTES_AT, bytes([attributes]))
-            elif self._is_only_label(record):
+            elif self._is_only_label(parsed, record):
                 raw = bytearray(editor.get(record))
                 raw[:11] = faults.possible_label(bytes(raw[:11]))
                 raw[_ATTRIBUTES_AT] = attributes & 0x2F
@@ -268,8 +283,8 @@ class _FolderMender:
                 name = names.show_short(rows["name"][record].tobytes())
                 yield Lost(f"{self._path}/{name}", "it was a label where none belongs")
 
-    def _is_only_label(self, record: int) -> bool:
-        at = np.flatnonzero(self._editor.parsed.is_label)
+    def _is_only_label(self, parsed: Records, record: int) -> bool:
+        at = np.flatnonzero(parsed.is_label)
         return self._place.entry < 0 and len(at) == 1 and int(at[0]) == record
 
     def _mend_fields(self) -> None:
@@ -300,72 +315,69 @@ class _FolderMender:
                 editor.patch(index, _CHECKSUM_AT, total)
         for record in np.flatnonzero(editor.parsed.is_orphan).tolist():
             editor.free(record)
+        parsed = editor.parsed
         for record in np.flatnonzero(faults.bad_long(editor.batch)).tolist():
-            yield from self._rename(record, self._possible_name(record), editor.get(record)[:11])
-
-    def _possible_name(self, record: int) -> str:
-        """The long name of a file, with `_` for what no name has; nothing where none is left."""
-        count = int(self._editor.parsed.long_count[record])
-        rows = self._editor.parsed.table[record - count : record]
-        units = records.name_units(rows)[::-1].reshape(-1)
-        text = units.astype("<u2").tobytes().decode("utf-16-le", "surrogatepass")
-        text = text.rstrip("\uffff\0").replace("\0", "_")
-        bad = names.RESERVED | {chr(code) for code in range(32)}
-        text = "".join("_" if char in bad else char for char in text).rstrip(". ")
-        is_short_enough = len(names.encode_long(text)) // 2 <= layout.LONG_NAME_UNITS_MAX
-        return text if is_short_enough and count <= faults.LONG_RECORDS_MAX else ""
+            name, short = _possible_name(parsed, record), editor.get(record)[:11]
+            yield from self._rename(parsed, record, name, short)
 
     def _mend_short_names(self) -> Iterator[Lost]:
         """A file whose short name cannot be gets one from its long name, or a number."""
         parsed = self._editor.parsed
         wrong = parsed.is_short & ~faults.is_dot(parsed) & ~faults.valid_shorts(parsed.table)
-        for raw in [self._editor.get(record) for record in np.flatnonzero(wrong).tolist()]:
-            record = self._find(raw)
-            name = self._long_name(record)
-            taken = self._editor.shorts(but=record)
-            short = names.make_short(name, taken) if name else take_name(renamed_names(), taken)
-            yield from self._rename(record, name, short)
+        taken, candidates = self._editor.shorts(), renamed_names()
+        for record in np.flatnonzero(wrong).tolist():
+            name = _long_name(parsed, record)
+            short = names.make_short(name, taken) if name else take_name(candidates, taken)
+            taken.add(short)
+            yield from self._rename(parsed, record, name, short)
 
     def _mend_duplicates(self) -> Iterator[Lost]:
         """The later of two files of one name gets another."""
-        for _ in range(faults.TOLD_MAX):
-            parsed = self._editor.parsed
-            pairs = samenames.duplicates(parsed, faults.files(parsed))
-            if not pairs:
-                return
-            record = pairs[0][0]
-            others = self._keys(but=record)
-            name, short = self._long_name(record), self._editor.get(record)[:11]
+        parsed = self._editor.parsed
+        files = faults.files(parsed)
+        pairs = samenames.duplicates(parsed, files)
+        if not pairs:
+            return
+        keys = Counter(key for at in files.tolist() for key in samenames.keys_of(parsed, at))
+        shorts = self._editor.shorts()
+        for record, _ in pairs:
+            keys.subtract(samenames.keys_of(parsed, record))
+            taken = _Present(keys)
+            name, short = _long_name(parsed, record), self._editor.get(record)[:11]
             shown = name or names.show_short(short)
-            if name and names.fold(name) in others:
-                name = shown = numbered(name, others)
-            if samenames.short_key(short) in others:
-                short = names.make_short(shown, self._editor.shorts(but=record))
-            yield from self._rename(record, name, short)
+            if name and names.fold(name) in taken:
+                name = shown = numbered(name, taken)
+            if samenames.short_key(short) in taken:
+                short = names.make_short(shown, shorts)
+            shorts.add(short)
+            keys.update({samenames.short_key(short)} | ({names.fold(name)} if name else set()))
+            yield from self._rename(parsed, record, name, short)
 
-    def _keys(self, *, but: int) -> set[str]:
-        parsed = self._editor.parsed
-        files = [at for at in faults.files(parsed).tolist() if at != but]
-        return set().union(*(samenames.keys_of(parsed, at) for at in files))
-
-    def _find(self, raw: bytes) -> int:
-        """Where a record is now."""
-        shorts = np.flatnonzero(self._editor.parsed.is_short).tolist()
-        return next(at for at in shorts if self._editor.get(at) == raw)
-
-    def _long_name(self, record: int) -> str:
-        parsed = self._editor.parsed
-        count = int(parsed.long_count[record])
-        units = records.name_units(parsed.table[record - count : record])
-        return records.long_name(units, count, count) if count else ""
-
-    def _rename(self, record: int, name: str, short: bytes) -> Iterator[Lost]:
+    def _rename(self, parsed: Records, record: int, name: str, short: bytes) -> Iterator[Lost]:
         """Rename a file, and tell what becomes of its name."""
-        old = self._long_name(record) or names.show_short(self._editor.get(record)[:11])
-        is_whole = self._editor.rename(record, name, short)
+        old = _long_name(parsed, record) or names.show_short(self._editor.get(record)[:11])
+        is_whole = self._editor.rename(record, int(parsed.long_count[record]), name, short)
         new = name if name and is_whole else names.show_short(short)
         if new != old:
             yield Lost(f"{self._path}/{old}", f"its name could not stay, it is “{new}” now")
+
+
+def _long_name(parsed: Records, record: int) -> str:
+    count = int(parsed.long_count[record])
+    units = records.name_units(parsed.table[record - count : record])
+    return records.long_name(units, count, count) if count else ""
+
+
+def _possible_name(parsed: Records, record: int) -> str:
+    """The long name of a file, with `_` for what no name has; nothing where none is left."""
+    count = int(parsed.long_count[record])
+    units = records.name_units(parsed.table[record - count : record])[::-1].reshape(-1)
+    text = units.astype("<u2").tobytes().decode("utf-16-le", "surrogatepass")
+    text = text.rstrip("\uffff\0").replace("\0", "_")
+    bad = names.RESERVED | {chr(code) for code in range(32)}
+    text = "".join("_" if char in bad else char for char in text).rstrip(". ")
+    is_short_enough = len(names.encode_long(text)) // 2 <= layout.LONG_NAME_UNITS_MAX
+    return text if is_short_enough and count <= faults.LONG_RECORDS_MAX else ""
 
 
 _DOTS: Final = (records.DOT, records.DOT_DOT)

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ipva_storage.fat.survey import Survey
 
 _STEPS_MAX: Final = 4_000_000
-"""Links that are followed to find out which of the owners of a cluster lies in one piece."""
+"""Links of shared chains that are followed, for who lies in one piece and for copies. Chosen."""
 _CLUSTER_HIGH_AT: Final = 20
 _CLUSTER_LOW_AT: Final = 26
 
@@ -77,6 +78,9 @@ class ChainMender:
         self._is_taken = self._taken_by_sound(self._owners, self._found)
         self._heads: dict[int, int] | None = None
         self._writes: list[tuple[int, bytes]] = []
+        self._fresh_at = 0
+        """How many of the free clusters were given away, or looked at."""
+        self._steps_left = _STEPS_MAX
 
     def mend(self) -> Iterator[Lost]:
         """Give every chain what is its own, and tell what is lost.
@@ -232,8 +236,11 @@ class ChainMender:
 
     def _copy_shared(self, part: _Part) -> None:
         """Give a file a copy of the clusters that another one keeps, if there is room for all."""
-        shared, _ = self._follow(part.stop, part.missing_count)
-        self._append(part, self._copied(shared))
+        room = min(len(self._free_clusters) - self._fresh_at, self._steps_left)
+        shared, _ = self._follow(part.stop, min(part.missing_count, room + 1))
+        self._steps_left -= len(shared)
+        if len(shared) <= room:
+            self._append(part, self._copied(shared))
 
     def _copied(self, clusters: list[int]) -> list[int]:
         """Copies of clusters; nothing where there is no room for all, or they cannot be read."""
@@ -247,20 +254,32 @@ class ChainMender:
             return []
         return copies
 
+    @functools.cached_property
+    def _free_clusters(self) -> list[int]:
+        """The free clusters, those behind all that are in use first."""
+        values = self._before[: self._table.limit]
+        free = np.flatnonzero(values == FREE)
+        free = free[free >= layout.FIRST_CLUSTER]
+        used = np.flatnonzero(values)
+        first = int(np.searchsorted(free, used[-1])) if len(used) else 0
+        found: list[int] = np.roll(free, -first).tolist()
+        return found
+
     def _fresh(self, count: int) -> list[int]:
-        """Free clusters that no other part has got, those behind all that are in use first."""
-        values = self._table.values[: self._table.limit]
-        is_free = (values == FREE) & (
-            np.frombuffer(self._is_taken, np.uint8)[: self._table.limit] == 0
-        )
-        is_free[: layout.FIRST_CLUSTER] = False
-        used = np.append(0, np.flatnonzero(~is_free))
-        free = np.flatnonzero(is_free)
-        if len(free) < count:
-            raise NoSpaceError("there is no room for a copy")
-        first = int(np.searchsorted(free, used[-1]))
-        chosen: list[int] = np.roll(free, -first)[:count].tolist()
-        return chosen
+        """Free clusters that no part has got.
+
+        Raises:
+            NoSpaceError: there are too few.
+        """
+        found: list[int] = []
+        while len(found) < count:
+            if self._fresh_at == len(self._free_clusters):
+                raise NoSpaceError("there is no room for a copy")
+            cluster = self._free_clusters[self._fresh_at]
+            self._fresh_at += 1
+            if not self._is_taken[cluster]:
+                found.append(cluster)
+        return found
 
     def _free_run(self, first: int, count: int) -> tuple[list[int], bool]:
         """So many free neighbours from a cluster on, and whether they are a guess; or none.
