@@ -32,6 +32,10 @@ TAIL_BYTES_MAX: Final = 64 * 1024
 SLACK_SECTORS: Final = 8
 """A table may be so much longer than it need be, or by two clusters, without surprise."""
 
+GOOD_RECORDS_MAX: Final = 16
+ROOT_MISFITS: Final = 8
+BACKED: Final = 2
+"""Folders and chains that fit, from which on a copy that does not begin as one is only damaged."""
 PLENTY: Final = 6
 FOLDER_FITS: Final = 4
 HEAD_FITS: Final = 3
@@ -47,6 +51,8 @@ class Evidence:
     """What would not be so if the layout were right and the volume whole."""
     fitting_head_count: int = 0
     """Copies of the table that begin as one does."""
+    misfit_head_count: int = 0
+    """Copies that do not."""
     folders: list[bool] = field(default_factory=list)
     """Of the folders that were looked at, whether each begins as it should there."""
     chains: list[bool] = field(default_factory=list)
@@ -79,6 +85,11 @@ def weigh(device: BlockDevice, geometry: Geometry) -> Evidence:
     if copy is not None:
         for start, content_bytes in files[:FILES_MAX]:
             _weigh_chain(device, geometry, copy, start, content_bytes, found)
+    is_backed = found.fitting_head_count and sum(found.folders) + sum(found.chains) >= BACKED
+    if found.misfit_head_count and not is_backed:
+        found.doubt("copies of the table do not begin as one", 0)
+    if geometry.oddities:
+        found.points -= 2
     # One that is broken is a matter of its own; a wrong layout breaks most.
     if found.folders and 2 * sum(found.folders) <= len(found.folders):
         found.doubt("most folders do not begin with “.” and “..”", 0)
@@ -126,7 +137,8 @@ def _weigh_heads(device: BlockDevice, geometry: Geometry, found: Evidence) -> in
             found.fitting_head_count += 1
             chosen = copy if chosen is None else chosen
         else:
-            found.doubt(f"copy {copy + 1} of the table does not begin as one", HEAD_FITS)
+            found.points -= HEAD_FITS
+            found.misfit_head_count += 1
     return chosen
 
 
@@ -199,9 +211,11 @@ def _weigh_folder(
         found.points += FOLDER_FITS if found.folders[-1] else -FOLDER_FITS
         return found.folders[-1]
     good, bad = judge(raw)
-    found.points += min(good, 16) - 4 * min(bad, 16)
+    found.points += min(good, GOOD_RECORDS_MAX)
     if bad > good:
-        found.doubt("the root folder has records that are none", 0)
+        found.doubt("the root folder has records that are none", ROOT_MISFITS)
+    elif not good and copy is not None and _has_chains(device, geometry, copy):
+        found.doubt("the root folder is empty, and clusters are in use", ROOT_MISFITS)
     if copy is not None and start and not _is_used(device, geometry, copy, start):
         found.doubt("the root folder starts in a cluster that is not in use", 4)
     return True
@@ -262,13 +276,24 @@ def _live(raw: bytes, geometry: Geometry) -> Iterator[tuple[bool, int, int]]:
     if not raw:
         return
     parsed = records.parse(raw)
-    for index in np.flatnonzero(parsed.is_short).tolist():
+    is_good = valid_names(parsed) & ((parsed.table["attributes"] & 0xC0) == 0)
+    for index in np.flatnonzero(parsed.is_short & is_good).tolist():
         row: Any = parsed.table[index]
         if row["name"].tobytes() in (records.DOT, records.DOT_DOT):
             continue
         start = cluster_of(raw[index * 32 : index * 32 + 32], geometry)
         is_folder = bool(row["attributes"] & layout.ATTRIBUTE_FOLDER)
         yield is_folder, start, int(row["content_bytes"])
+
+
+def _has_chains(device: BlockDevice, geometry: Geometry, copy: int) -> bool:
+    """Whether the first entries of a table are in use, but for those of an empty root folder."""
+    bits = geometry.fat_bits
+    count = min(geometry.entry_count, 128)
+    at = geometry.fat_offset_bytes + copy * geometry.fat_bytes
+    data = read(device, at, -(-count * bits // 8) + 1)
+    ignored = {0, 1, geometry.root_cluster}
+    return any(entry(data, index, bits) for index in range(count) if index not in ignored)
 
 
 def _is_used(device: BlockDevice, geometry: Geometry, copy: int, cluster: int) -> bool:

@@ -39,7 +39,7 @@ HEADS_MAX: Final = 12
 """Starts of tables of one kind that are tried, in order. Confidence: chosen."""
 CANDIDATES_MAX: Final = 400
 """Layouts that are judged. Confidence: chosen."""
-CLEARLY: Final = 4
+CLEARLY: Final = 5
 """Points by which another layout must be ahead of the one that is there. Confidence: chosen."""
 ENOUGH: Final = 9
 """Points for a layout that nothing in the boot sector tells. Confidence: chosen."""
@@ -195,9 +195,9 @@ def _corrected(fields: BootFields, device: BlockDevice) -> Iterator[BootFields]:
 # -- tables -----------------------------------------------------------------------------------
 
 
-def find_heads(device: BlockDevice) -> dict[int, list[int]]:
-    """Where a table may begin, by the width of its entries: offsets in order."""
-    found: dict[int, list[int]] = {12: [], 16: [], 32: []}
+def find_heads(device: BlockDevice) -> dict[tuple[int, int], list[int]]:
+    """Where a table may begin: offsets in order, by the width of its entries and its media byte."""
+    found: dict[tuple[int, int], list[int]] = {}
     end = min(device.size_bytes, SCAN_BYTES) // SECTOR_BYTES * SECTOR_BYTES
     for start in range(0, end, MIB):
         raw = read(device, start, min(MIB, end - start))
@@ -205,26 +205,29 @@ def find_heads(device: BlockDevice) -> dict[int, list[int]]:
         likely = (sectors & 0x00FFFF00) == 0x00FFFF00
         for index in np.flatnonzero(likely).tolist():
             at = index * SECTOR_BYTES
-            for bits, places in found.items():
+            for bits in (32, 16, 12):
+                places = found.setdefault((bits, raw[at]), [])
                 if len(places) < HEADS_MAX and evidence.is_head(raw[at : at + 8], bits):
                     places.append(start + at)
     return found
 
 
 def _from_tables(
-    device: BlockDevice, known: list[BootFields], heads: dict[int, list[int]], sector_bytes: int
+    device: BlockDevice,
+    known: list[BootFields],
+    heads: dict[tuple[int, int], list[int]],
+    sector_bytes: int,
 ) -> Iterator[BootFields]:
     """Every layout that two starts of tables allow, or one and what else is known."""
-    for bits in (32, 16, 12):
-        places = [at // sector_bytes for at in heads[bits] if at % sector_bytes == 0]
-        spans = list(_spans(places, known, bits))
-        for (first, length, count), cluster in itertools.product(
-            spans, dict.fromkeys([*(one.cluster_sectors for one in known), 8, 4, 1, 2, 16, 32, 64])
-        ):
-            media = read(device, first * sector_bytes, 1)[0]
-            yield from _laid_out(
-                device, known, bits, sector_bytes, cluster, first, length, count, media
-            )
+    clusters = dict.fromkeys([*(one.cluster_sectors for one in known), 8, 4, 1, 2, 16, 32, 64])
+    for (bits, media), offsets in sorted(heads.items(), key=lambda item: -item[0][0]):
+        places = [at // sector_bytes for at in offsets if at % sector_bytes == 0]
+        for first, length, count in _spans(places, known, bits):
+            plain = BootFields(sector_bytes, 0, first, count, 0, 0, media, length, bits == 32)
+            for cluster in clusters:
+                if 1 <= cluster <= 128:
+                    fields = replace(plain, cluster_sectors=cluster)
+                    yield from _laid_out(device, known, fields, bits)
 
 
 def _spans(places: list[int], known: list[BootFields], bits: int) -> Iterator[tuple[int, int, int]]:
@@ -244,35 +247,24 @@ def _spans(places: list[int], known: list[BootFields], bits: int) -> Iterator[tu
 
 
 def _laid_out(
-    device: BlockDevice,
-    known: list[BootFields],
-    bits: int,
-    sector_bytes: int,
-    cluster: int,
-    first: int,
-    length: int,
-    count: int,
-    media: int,
+    device: BlockDevice, known: list[BootFields], fields: BootFields, bits: int
 ) -> Iterator[BootFields]:
     """The layouts around a table, those only of which the table has about the right length."""
-    total = device.size_bytes // sector_bytes
-    sizes = dict.fromkeys([*(one.volume_sectors for one in known), total])
-    for volume_sectors in sizes:
-        room = volume_sectors - first - count * length
-        if not 0 < volume_sectors <= total or room < cluster or not 1 <= cluster <= 128:
+    total = device.size_bytes // fields.sector_bytes
+    for volume_sectors in dict.fromkeys([*(one.volume_sectors for one in known), total]):
+        room = volume_sectors - fields.reserved_sectors - fields.fat_count * fields.fat_sectors
+        if not 0 < volume_sectors <= total or room < fields.cluster_sectors:
             continue
-        need = -(-(room // cluster + 2) * bits // 8 // sector_bytes)
-        if not need - 1 <= length + 1 <= 2 * need + 64:
+        need = -(-(room // fields.cluster_sectors + 2) * bits // 8 // fields.sector_bytes)
+        if not need - 1 <= fields.fat_sectors + 1 <= 2 * need + 64:
             continue
-        plain = BootFields(
-            sector_bytes, cluster, first, count, 0, volume_sectors, media, length, bits == 32
-        )
+        sized = replace(fields, volume_sectors=volume_sectors)
         if bits != 32:
             for entries in dict.fromkeys([*_root_entries(known), *ROOT_ENTRIES]):
-                yield replace(plain, root_entry_count=entries)
+                yield replace(sized, root_entry_count=entries)
             continue
         for root in dict.fromkeys([*(one.root_cluster for one in known if one.is_fat32), 2]):
-            yield replace(plain, root_cluster=root, fsinfo_sector=1, backup_sector=6)
+            yield replace(sized, root_cluster=root, fsinfo_sector=1, backup_sector=6)
 
 
 def _root_entries(known: Iterable[BootFields]) -> list[int]:
@@ -280,11 +272,12 @@ def _root_entries(known: Iterable[BootFields]) -> list[int]:
 
 
 def _as_formatted(device: BlockDevice) -> Iterator[BootFields]:
-    """The layouts that a format would choose for the device."""
-    for bits in (32, 16, 12):
+    """The layouts that a format would make on the device."""
+    sizes = [None, *(SECTOR_BYTES << shift for shift in range(8))]
+    for cluster_bytes, bits in itertools.product(sizes, (32, 16, 12)):
         blank = _Blank(device.size_bytes)
         try:
-            format(blank, fat_bits=bits)
+            format(blank, fat_bits=bits, cluster_bytes=cluster_bytes)
         except UsageError:
             continue
         yield BootFields.of(blank.start)

@@ -239,6 +239,10 @@ def hash_long(name: str) -> int:
     )
 
 
+_NO_LABEL_CHARACTERS: Final = '"*/:<>?\\|+,;=[].'
+"""Source: MS, "Volume label"; what Windows refuses. Confidence: inferred."""
+
+
 def label_bytes(label: str) -> bytes:
     """The 11 bytes of a volume label.
 
@@ -247,10 +251,20 @@ def label_bytes(label: str) -> bytes:
     """
     text = label.strip().upper()
     bad = next(
-        (char for char in text if char < " " or not char.isascii() or char in '"*/:<>?\\|+,;=[].'),
+        (char for char in text if char < " " or not char.isascii() or char in _NO_LABEL_CHARACTERS),
         None,
     )
     if bad is not None or not 1 <= len(text) <= 11:
         what = f"{bad!r} is reserved" if bad else "it takes 1 to 11 characters"
         raise UsageError(f"“{label}” cannot be a label: {what}", remedy="choose another label")
     return text.encode().ljust(11)
+
+
+def is_label(label: bytes) -> bool:
+    """Whether 11 bytes on disk can be a label: no control characters, none that are reserved.
+
+    Lower case and characters beyond ASCII are taken, as other programs write them.
+    """
+    return label[:1] != b" " and not any(
+        byte < 0x20 or byte in (0x7F, 0xFF) or chr(byte) in _NO_LABEL_CHARACTERS for byte in label
+    )

@@ -9,11 +9,9 @@ import numpy as np
 
 from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.errors import UsageError
-from ipva_storage.fat import records
+from ipva_storage.fat import names, records
 from ipva_storage.fat.fsinfo import FsInfo
 from ipva_storage.fat.geometry import BOOT_BYTES, RECORDS_MAX
-from ipva_storage.fat.names import label_bytes
 from ipva_storage.fat.table import FatTable
 
 if TYPE_CHECKING:
@@ -72,25 +70,15 @@ def _mend_backup(draft: Draft, geometry: Geometry) -> None:
 
 def _mend_label(draft: Draft, geometry: Geometry, table: FatTable) -> None:
     """Make both labels alike: the root folder's counts; where it has none, the boot sector's."""
-    if geometry.boot_label is None:
-        return
+    boot_label = layout.NO_LABEL if geometry.boot_label is None else geometry.boot_label
     in_root = _root_label(draft, geometry, table)
     if in_root is None:
         in_root = layout.NO_LABEL
-        if _is_label(geometry.boot_label) and _put_root_label(draft, geometry, table):
-            in_root = geometry.boot_label
-    if geometry.boot_label != in_root:
+        is_known = boot_label != layout.NO_LABEL and names.is_label(boot_label)
+        if is_known and _put_root_label(draft, geometry, table):
+            in_root = boot_label
+    if geometry.boot_label not in (None, in_root):
         draft.write(_LABEL_AT[geometry.fat_bits], in_root)
-
-
-def _is_label(label: bytes) -> bool:
-    """Whether 11 bytes are a label that a user may have given."""
-    if label == layout.NO_LABEL or not label.strip(b" \0"):
-        return False
-    try:
-        return label_bytes(label.decode("cp437").rstrip(" ")) == label
-    except (UsageError, UnicodeDecodeError):
-        return False
 
 
 def _root_pieces(draft: Draft, geometry: Geometry, table: FatTable) -> Iterator[tuple[int, bytes]]:
