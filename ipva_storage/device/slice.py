@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipva_storage.device.base import Device, Extent, byte_view
+from ipva_storage.device.base import Device, Extent, announce, byte_view
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -52,6 +52,10 @@ class SliceDevice(Device):
         view = byte_view(data)
         self._check(offset_bytes, len(view))
         self._device.write(self._offset_bytes + offset_bytes, view)
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Tell the device below what is going to be written; see `announce`."""
+        announce(self._device, [(self._offset_bytes + at, length) for at, length in ranges])
 
     def flush(self) -> None:
         """Flush the device below."""

@@ -55,18 +55,19 @@ def _check(device: BlockDevice, progress: Progress) -> Iterator[Finding]:
 
 
 def _check_content(device: BlockDevice, found: Geometry, progress: Progress) -> Iterator[Finding]:
-    total_bytes = (found.fat_count + 1) * found.fat_bytes
-    progress(0, total_bytes)
+    table_bytes = found.fat_count * found.fat_bytes
+    progress(0, table_bytes)
     table = FatTable(device, found, copy=copies.best_copy(device, found))
     yield from structure.check_heads(device, found, table)
     yield from _compare_copies(device, found, table.copy)
-    progress(found.fat_count * found.fat_bytes, total_bytes)
+    progress(table_bytes, table_bytes)
     survey = Survey(device, found, table)
-    yield from survey.walk()
+    yield from survey.walk(
+        progress=lambda done, known: progress(table_bytes + done, table_bytes + known)
+    )
     yield from structure.check_label(device, found, survey.label)
     yield from judging.findings(survey)
     yield from structure.check_fsinfo(device, found, table)
-    progress(total_bytes, total_bytes)
 
 
 def _compare_copies(device: BlockDevice, found: Geometry, best: int) -> Iterator[Finding]:

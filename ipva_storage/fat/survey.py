@@ -21,6 +21,7 @@ from ipva_storage.fat import faults, names, records
 from ipva_storage.fat.geometry import RECORDS_MAX
 from ipva_storage.fat.table import runs
 from ipva_storage.findings import Finding
+from ipva_storage.progress import silent
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ipva_storage.fat.geometry import Geometry
     from ipva_storage.fat.records import Records
     from ipva_storage.fat.table import FatTable
+    from ipva_storage.progress import Progress
 
 RECORDS_LOOKED_AT_MAX: Final = 2_000_000
 """Most records a survey looks at, 64 MiB, to bound its memory. Confidence: chosen."""
@@ -142,8 +144,12 @@ class Survey:
         self._entry_count = 0
         self._record_count = 0
 
-    def walk(self) -> Iterator[Finding]:
-        """What is wrong with the records of all folders, level by level."""
+    def walk(self, *, progress: Progress = silent) -> Iterator[Finding]:
+        """What is wrong with the records of all folders, level by level.
+
+        Args:
+            progress: told how much of the folders known so far was read, in bytes.
+        """
         level = [Place(self.geometry.root_cluster, _ROOT, _ROOT)]
         while level and self.is_complete:
             below: list[Place] = []
@@ -151,6 +157,8 @@ class Survey:
                 batch = self._sort_out(first, raw, counts)
                 yield from faults.findings(self, batch)
                 below += self._gather(batch)
+                read_bytes = self._record_count * layout.ENTRY_BYTES
+                progress(read_bytes, read_bytes + len(below) * self.geometry.cluster_bytes)
             level = below
         self.entries = np.concatenate(self._parts) if self._parts else self.entries
         yield from faults.places(self)

@@ -58,7 +58,7 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     words: str, command: click.Command
 ) -> None:
     """What writes to an existing image can be tried without writing."""
-    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
+    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo", "undelete"}
     changing |= {"mv", "label"}
     changing |= {"repair", "resize", "compact", "commit", "grow", "defrag"}
     options = {parameter.name for parameter in command.params}
@@ -66,7 +66,15 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
 
 
 FIRST = ("undo", "new", "boot", "fs put", "flash put", "dump add")
-LAST = ("fs rm", "flash rm", "dump clear", "fs format", "flash format", "dump format")
+LAST = (
+    "fs rm",
+    "fs undelete",
+    "flash rm",
+    "dump clear",
+    "fs format",
+    "flash format",
+    "dump format",
+)
 
 
 def test_every_example_runs_as_printed(

@@ -119,6 +119,7 @@ def _lost_entries(table: FatTable, geometry: Geometry, found: Fit, *, is_head_lo
     used = np.bincount(block_of, weights=in_use)
     is_blank = used == 0
     is_garbage = ~is_blank & (2 * penalties(values, geometry) > used)
+    is_garbage |= _is_filled(values, block_of) & _has_broken(geometry, found, block_of)
     is_wanted = is_blank & _is_led_into(table, geometry, found, block_of)
     if not (is_garbage.any() or is_wanted.any() or (is_head_lost and is_blank[0])):
         return np.zeros(len(values), np.bool_)
@@ -127,6 +128,25 @@ def _lost_entries(table: FatTable, geometry: Geometry, found: Fit, *, is_head_lo
     entries[: layout.FIRST_CLUSTER] = False
     sound: Mask = clusters_of(table, found, found.is_sound)
     result: Mask = entries & ~sound
+    return result
+
+
+def _is_filled(values: Values, block_of: npt.NDArray[np.int64]) -> Mask:
+    """The sectors of which all entries are the same and not free."""
+    starts = np.flatnonzero(np.append(True, np.diff(block_of) > 0))
+    whole = values.copy()  # without FAT12's entries that reach into the next sector
+    whole[starts[1:] - 1] = values[starts[1:] - 2]
+    low = np.minimum.reduceat(whole, starts)
+    result: Mask = (low == np.maximum.reduceat(whole, starts)) & (low != FREE)
+    return result
+
+
+def _has_broken(geometry: Geometry, found: Fit, block_of: npt.NDArray[np.int64]) -> Mask:
+    """The sectors in which a broken chain starts."""
+    broken = np.flatnonzero(~found.is_sound).tolist()
+    starts = [found.owners[index].first_cluster for index in broken]
+    inside = [start for start in starts if geometry.is_cluster(start)]
+    result: Mask = np.bincount(block_of[inside], minlength=int(block_of[-1]) + 1) > 0
     return result
 
 
