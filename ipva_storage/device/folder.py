@@ -27,10 +27,23 @@ class Folder:
     leaves the folder is followed only where the user said that it may (`allow_outside`).
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_outside: bool = False) -> None:
-        """Work in the folder at `path`, which need not exist until a file is made."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allow_outside: bool = False,
+        shown: Path | None = None,
+    ) -> None:
+        """Work in the folder at `path`, which need not exist until a file is made.
+
+        Args:
+            path: where it is.
+            allow_outside: follow names that leave it.
+            shown: where messages say that new files are, when they are to be there in the end.
+        """
         self.path = Path(path)
         self.allow_outside = allow_outside
+        self._shown = self.path if shown is None else shown
 
     def __repr__(self) -> str:
         return f"<Folder {self.path}>"
@@ -164,7 +177,7 @@ class Folder:
         # Short enough for any file system, and not the name's end, so that nobody takes it for one.
         temporary = self.path / f".{path.name[:40]}.{os.urandom(4).hex()}.part"
         try:
-            with RawDevice.create(temporary) as device:
+            with RawDevice.create(temporary, name=str(self._shown / path.name)) as device:
                 yield device
             with RawDevice(temporary, writable=True) as device:  # a VMDK may have closed it
                 device.flush()

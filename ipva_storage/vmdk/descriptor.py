@@ -38,6 +38,8 @@ _ENCODING: Final = re.compile(
     rb'(?:^|[\r\n])[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,40})', re.I
 )
 
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
 _CID: Final = re.compile(
     r'(?:^|[\r\n])[ \t\ufeff]*CID[ \t]*=[ \t]*"?(?:0x)?([0-9a-f]{1,8})(?![0-9a-fx])', re.I
 )
@@ -200,12 +202,13 @@ class Descriptor:
         ]
         if not spans:
             raise VmdkError("the descriptor has no extent line to be changed")
-        text = self.text
-        for start, stop in reversed(spans[1:]):
-            text = text[:start] + re.sub(r"\A(\r\n|\r|\n)", "", text[stop:])
-        start, stop = spans[0]
-        text = text[:start] + _line_end(self.text).join(lines) + text[stop:]
-        return replace(self, text=text)
+        start, at = spans[0]
+        parts = [self.text[:start], _line_end(self.text).join(lines)]
+        for start, stop in spans[1:]:
+            parts.append(self.text[at:start])
+            end = _LINE_END.match(self.text, stop)
+            at = stop if end is None else end.end()
+        return replace(self, text="".join([*parts, self.text[at:]]))
 
     def _value(self, key: str) -> str | None:
         for found, value in _assignments(self.text):
@@ -260,7 +263,7 @@ def _header_start(text: str) -> int:
 
 def _line_end(text: str) -> str:
     """How the lines of a text end."""
-    match = re.search(r"\r\n|\r|\n", text)
+    match = _LINE_END.search(text)
     return match[0] if match else "\n"
 
 

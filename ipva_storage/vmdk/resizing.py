@@ -90,6 +90,7 @@ def resize(
         _refuse_chain(folder, name, disk)
         if size_bytes < disk.size_bytes and not allow_loss:
             refuse_lost(disk, "; or use --allow-loss")
+        descriptor = disk.descriptor
         is_same = disk.size_bytes == size_bytes
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
         is_undone = is_same and _is_undone(disk)
@@ -109,7 +110,7 @@ def resize(
     elif is_undone:
         _finish(folder, name, allow_loss=allow_loss)
     elif not is_same:
-        _make_anew(folder, name, size_bytes, progress)
+        _make_anew(folder, name, descriptor, size_bytes, progress)
     return done
 
 
@@ -173,8 +174,15 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
     chain.refuse_children(folder, name, disk.descriptor, disk.name)
 
 
-def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:
-    with folder.new_file(name, force=True) as raw, access.open(folder.open(name), folder) as disk:
+def _make_anew(
+    folder: Folder, name: str, descriptor: Descriptor, size_bytes: int, progress: Progress
+) -> None:
+    with (
+        folder.new_file(name, force=True) as raw,
+        folder.open(name, writable=True),  # a second job would make another one meanwhile
+        access.open(folder.open(name), folder) as disk,
+    ):
+        _refuse_changed(disk, descriptor)
         adapter = disk.descriptor.ddb.get("adapterType", "ide")
         new = new_stream(raw, name, size_bytes, adapter=adapter if adapter in ADAPTERS else "ide")
         kept = SliceDevice(disk, 0, min(disk.size_bytes, size_bytes))
@@ -186,7 +194,7 @@ def _in_place(folder: Folder, name: str, plan: Plan, size_bytes: int) -> None:
     made: list[ExtentLine] = []
     try:
         with access.open(folder.open(name, writable=True), folder, writable=True) as disk:
-            _refuse_changed(disk, plan)
+            _refuse_changed(disk, plan.descriptor)
             if plan.is_embedded:
                 _one_file(disk, plan.text, size_bytes)
                 return
@@ -205,8 +213,8 @@ def _in_place(folder: Folder, name: str, plan: Plan, size_bytes: int) -> None:
         folder.remove(file_name)
 
 
-def _refuse_changed(disk: VmdkDevice, plan: Plan) -> None:
-    if disk.descriptor != plan.descriptor:
+def _refuse_changed(disk: VmdkDevice, descriptor: Descriptor) -> None:
+    if disk.descriptor != descriptor:
         raise VmdkError(
             "something wrote to it in this moment", where=disk.name, remedy="run it again"
         )

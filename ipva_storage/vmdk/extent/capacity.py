@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ipva_storage.device import read
 from ipva_storage.errors import NoSpaceError, VmdkError
 from ipva_storage.units import SECTOR_BYTES
@@ -124,14 +126,14 @@ def _vacate(extent: SparseExtent, end_sector: int) -> None:
     grain, first = header.grain_sectors, header.overhead_sectors
     size_sectors = max(-(-raw.size_bytes // SECTOR_BYTES), end_sector)
     target = first + -(-(size_sectors - first) // grain) * grain
-    moves = []
-    for number, sector in Slots.of(extent):
-        if sector < end_sector:
-            moves.append((number, sector, target))
-            target += grain
+    slots = Slots.of(extent)
+    count = int(np.searchsorted(slots.sectors, end_sector))
+    targets = target + grain * np.arange(count)
+    moves = np.stack([slots.grains[:count], slots.sectors[:count], targets], axis=1)
+    target += grain * count
     if target - 1 > ENTRY_MAX:
         raise NoSpaceError("a sparse file cannot grow beyond 2 TiB", where=extent.name)
-    raw.resize(max(target * SECTOR_BYTES if moves else 0, size_sectors * SECTOR_BYTES))
+    raw.resize(max(target * SECTOR_BYTES if count else 0, size_sectors * SECTOR_BYTES))
     move(extent, moves)
 
 

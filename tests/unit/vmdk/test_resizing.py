@@ -233,3 +233,20 @@ def test_a_resize_notices_a_writer_in_between(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(VmdkError, match="in this moment"):
         vmdk.resize(folder, "x.vmdk", GRAIN_BYTES)
     assert content_of(folder, "x.vmdk")[-512:] == b"late".ljust(512, b"\0")
+
+
+def test_a_stream_that_is_made_anew_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two resizes at once the second is refused, so that neither is lost."""
+    folder = MemoryFolder(disk_files("streamOptimized", SIZE_BYTES, [(0, b"x")], name="x.vmdk"))
+    refusals: list[str] = []
+
+    def second(*words: object, **options: object) -> None:
+        monkeypatch.undo()
+        with pytest.raises(DeviceError) as refused:
+            vmdk.resize(folder, "x.vmdk", SIZE_BYTES + 1024)
+        refusals.append(refused.value.message)
+
+    monkeypatch.setattr("ipva_storage.vmdk.resizing.copy", second)
+    vmdk.resize(folder, "x.vmdk", SIZE_BYTES + 512)
+    assert refusals == ["another process is writing to it"]
+    assert len(content_of(folder, "x.vmdk")) == SIZE_BYTES + 512
