@@ -102,8 +102,7 @@ class RawDevice(Device):
             try:  # not by _told, which takes longer than a small read
                 count = _read_at(self._file, view[done:] if done else view, offset_bytes + done)
             except OSError as error:
-                place = offset_bytes + done
-                raise DeviceError(_reason(error), where=self.name, offset_bytes=place) from error
+                raise refusal(error, self.name, offset_bytes + done) from error
             if not count:
                 raise DeviceError(
                     "the file ended early: something cut it while it was open",
@@ -119,9 +118,7 @@ class RawDevice(Device):
             try:
                 found = os.pread(self._file, length_bytes, offset_bytes)
             except OSError as error:
-                raise DeviceError(
-                    _reason(error), where=self.name, offset_bytes=offset_bytes
-                ) from error
+                raise refusal(error, self.name, offset_bytes) from error
             if len(found) == length_bytes:
                 return found
         buffer = bytearray(length_bytes)
