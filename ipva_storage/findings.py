@@ -175,7 +175,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "FAT047": Kind(_W, "long name with another checksum", "only the short name is shown"),
     "FAT048": Kind(_W, "invalid long name", "the file cannot be reached everywhere"),
     "FAT049": Kind(_W, "long-name record with odd fields", "some systems do not show the name"),
-    "FAT050": Kind(_E, "lost folder", "nothing that is in it can be reached"),
+    "FAT050": Kind(_W, "lost folder", "nothing that is in it can be reached"),
     # -- flash --------------------------------------------------------------------------------
     "FLASH001": Kind(_W, "clean marker unreadable", "the segment's erase count is lost, no data"),
     "FLASH002": Kind(_W, "open header unreadable", "its records are read all the same"),

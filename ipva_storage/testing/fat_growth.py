@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-HARMLESS: Final = frozenset({"FAT003", "FAT005", "FAT011", "FAT018"})
+HARMLESS: Final = frozenset({"FAT003", "FAT005", "FAT011", "FAT018", "FAT050"})
 """Backup and copies that differ, lost clusters, an outdated summary: what a cut may leave."""
-LEFT: Final = frozenset({"FAT011"})
+LEFT: Final = frozenset({"FAT011", "FAT050"})
 """What the same work after a cut does not take away: clusters that belong to no file."""
 LABEL: Final = "KEPT"
 

@@ -126,19 +126,19 @@ def disk_of(used: int, left: int, *, left_first: bool, zeroed: int = 0) -> Memor
 @pytest.mark.parametrize(
     ("used", "left", "left_first", "is_lost"),
     [
-        (200, 15, False, False),
-        (200, 15, True, False),
-        (100, 16, True, True),
-        (100, 16, False, True),
-        (200, 16, False, False),
-        (0, 15, False, False),
-        (0, 16, False, True),
+        (3200, 255, False, False),
+        (3200, 255, True, False),
+        (1600, 256, True, True),
+        (1600, 256, False, True),
+        (3200, 256, False, False),
+        (0, 255, False, False),
+        (0, 256, False, True),
     ],
 )
 def test_a_few_grains_are_what_a_power_cut_leaves(
     used: int, left: int, left_first: bool, is_lost: bool
 ) -> None:
-    """A few, or some behind all others, are room to be given back; more are a loss."""
+    """Less than a MiB, or some behind all others, is room to be given back; more is a loss."""
     raw = disk_of(used, left, left_first=left_first)
     found = lost_tables(raw, read_header(raw))
     assert (found is not None) is is_lost

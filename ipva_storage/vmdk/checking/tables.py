@@ -241,7 +241,9 @@ class _Grains:
                 at = header.gd_offset_sectors * SECTOR_BYTES
                 message = "it names no table, and there are grains"
                 yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
-            elif (lost := lost_tables(self._raw, header)) is not None:
+                return
+            self._used = self._used[:0].copy()  # the next look takes as much again
+            if (lost := lost_tables(self._raw, header)) is not None:
                 message = (
                     f"parts of them are zeros in all copies, and {lost} in the file hold data that "
                     "no table names"

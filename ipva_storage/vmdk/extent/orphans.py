@@ -4,7 +4,7 @@ A power cut leaves some as well: their data was written, and their entries were 
 as lost only where more is left over than that explains:
 
 - the file was closed, and parts of tables (a sector of one each) are zeros in all copies; and
-- `FEW_GRAINS` and more are left over that lie before a grain in use, or that are a `SHARE` and more
+- `FEW_BYTES` and more are left over that lie before a grain in use, or that are a `SHARE` and more
   of those in use. Entries of 1 may each have left a grain over.
 
 Cost: each table is read once a copy; of a grain that is left over as much as it begins with zeros.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from ipva_storage.device import is_zero, read
-from ipva_storage.units import KIB, SECTOR_BYTES, format_size
+from ipva_storage.units import KIB, MIB, SECTOR_BYTES, format_size
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_directories
 from ipva_storage.vmdk.extent.tables import ENTRY_MAX, ENTRY_ZEROED
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
 
-FEW_GRAINS: Final = 16
-"""Left over by a power cut as a rule: a MiB that was not flushed. Confidence: chosen."""
+FEW_BYTES: Final = MIB
+"""Left over by a power cut as a rule: what was not flushed. Confidence: chosen."""
 
 SHARE: Final = 1 / 8
 """Of the grains in use, what is more than a power cut leaves behind them. Confidence: chosen."""
@@ -75,7 +75,7 @@ def lost_tables(
     left = survey.left() if runs else (0, 0)
     before, behind = left
     before, count = max(before - survey.zeroed_count, 0), before + behind - survey.zeroed_count
-    few = 1 if is_damaged else FEW_GRAINS
+    few = 1 if is_damaged else FEW_BYTES // header.grain_bytes
     if before < few and count < max(few, 0 if is_damaged else SHARE * survey.used_count):
         return None
     count = sum(left)
