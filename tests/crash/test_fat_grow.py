@@ -47,8 +47,8 @@ def work(kind: str, *, is_full: bool) -> VolumeWork:
 
 
 HALF_BUILT = (
-    "open: in some states the check takes the half-built layout for the right one (FAT022), so that "
-    "the same growth is refused; the files are there, and ipva undo takes it back"
+    "open: in some states the check takes the half-built layout for the right one (FAT022), and "
+    "so the same growth is refused; the files are there, and ipva undo takes it back"
 )
 
 
