@@ -119,7 +119,7 @@ class SparseHeader:
     def metadata_sectors(self) -> int:
         """Where the directories begin, or the data where they are elsewhere."""
         starts = [self.overhead_sectors, self.rgd_offset_sectors, self.gd_offset_sectors]
-        return min(start for start in starts if start)
+        return min((start for start in starts if start), default=0)
 
     @property
     def has_redundant(self) -> bool:
