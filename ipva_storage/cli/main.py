@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "doctor": "look at the whole VM and say what is wrong",
     "undo": "take a repair or another change of an image back, byte for byte",
     "disk": "VMDK and raw images: check, repair, convert, resize, compact, snapshot, …",
-    "fs": "files on FAT disks: ls, tree, cat, get, put, rm, mkdir, format, check",
+    "fs": "FAT volumes: ls, get, put, mv, …, undelete, format, grow, defrag, check, repair",
     "flash": "the emulated flash: info, ls, get, put, rm, plan, check, format",
     "dump": "crash dumps: list, show, add, clear, check, format",
 }
