@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device.base import byte_view
@@ -24,6 +25,9 @@ CHUNK_BYTES: Final = MIB
 Confidence: chosen, by measuring: 4 MiB takes no less, and compressed disks take longer.
 """
 
+CHUNKS_UNDER_WAY: Final = 4
+"""How many wait to be written while one is read. Confidence: chosen, by measuring."""
+
 ZERO_TEST_BYTES: Final = 64 * 1024
 _ZEROS: Final = bytes(ZERO_TEST_BYTES)
 
@@ -43,17 +47,17 @@ def copy(source: BlockDevice, target: BlockDevice, *, progress: Progress = silen
         )
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    buffers = page_buffer(CHUNK_BYTES), page_buffer(CHUNK_BYTES)
+    buffers = [page_buffer(CHUNK_BYTES) for _ in range(CHUNKS_UNDER_WAY)]
+    jobs: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="copy") as writer:
-        job: Future[None] | None = None
         for number, (offset_bytes, length_bytes) in enumerate(chunks(source)):
-            view = buffers[number % 2][:length_bytes]
+            if len(jobs) == len(buffers):  # the oldest has the buffer that comes next
+                jobs.popleft().result()
+            view = buffers[number % len(buffers)][:length_bytes]
             source.read_into(offset_bytes, view)
-            if job is not None:
-                job.result()
-            job = writer.submit(_write_data, target, offset_bytes, view)
+            jobs.append(writer.submit(_write_data, target, offset_bytes, view))
             progress(offset_bytes, source.size_bytes)
-        if job is not None:
+        for job in jobs:
             job.result()
     progress(source.size_bytes, source.size_bytes)
 

@@ -146,6 +146,7 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
         """Remember no grain yet."""
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._ahead: dict[int, tuple[Future[list[bytes | VmdkError]], int]] = {}
+        self._sought = range(0)  # grains among which those ahead were looked for
 
     def read_into(self, offset_bytes: int, buffer: WriteableBuffer, /) -> None:
         """Fill the whole buffer; grains are inflated on all cores.
@@ -226,14 +227,15 @@ class StreamExtent(ReadOnlyExtent, GrainExtent):
     def _next_grains(self, first: int, count: int) -> list[Grain]:
         """Some grains that follow and are not inflated yet."""
         grains: list[Grain] = []
-        reach = min(AHEAD_REACH_GRAINS, self.header.grain_count - first)
-        number = first
-        for length, place in self._lookup(first, max(reach, 0)):
+        number = self._sought.stop if first in self._sought else first
+        reach = min(AHEAD_REACH_GRAINS, self.header.grain_count - number)
+        for length, place in self._lookup(number, max(reach, 0)):
             if len(grains) >= count:
                 break
-            if place >= 0 and number not in self._ahead:
+            if place >= 0:
                 grains.append(Grain(number, place, 0, 0, 0))
             number += length
+        self._sought = range(first, number)
         return grains
 
     def _inflated_all(
