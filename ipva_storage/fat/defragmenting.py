@@ -17,6 +17,7 @@ from ipva_formats import fat as layout
 from ipva_storage.device import OverlayDevice
 from ipva_storage.errors import NoSpaceError
 from ipva_storage.fat import geometry as geometries
+from ipva_storage.fat import leftovers
 from ipva_storage.fat.growing import switching, vacating
 from ipva_storage.fat.growing.volume import refuse_damaged
 from ipva_storage.fat.relocating import FolderTree
@@ -81,6 +82,7 @@ def defrag(
     found = geometries.parse(device)
     refuse_damaged(device)
     work = OverlayDevice(device) if dry_run else device
+    leftovers.drop(work, found)
     moved = moved_clusters = freed = left = 0
     for _ in range(ROUNDS_MAX):
         table = FatTable(work, found)

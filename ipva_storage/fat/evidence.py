@@ -146,6 +146,8 @@ def _weigh_sizes(device: BlockDevice, geometry: Geometry, found: Evidence) -> No
     entries = geometry.fat_bytes * 8 // geometry.fat_bits
     spare_bytes = (entries - geometry.entry_count) * geometry.fat_bits // 8
     slack = max(SLACK_SECTORS * geometry.sector_bytes, 2 * geometry.cluster_bytes)
+    if geometry.fat_count == 1:  # a growth that was cut may have left it the place of two
+        slack += geometry.fat_bytes // 2
     if geometry.claimed_cluster_count > geometry.cluster_count:
         found.doubt("the table is too small for the volume", 2)
     elif spare_bytes <= slack:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ipva_formats import fat as layout
 from ipva_storage.device import read
-from ipva_storage.errors import DeviceError
-from ipva_storage.fat import chains, records, rejoining
+from ipva_storage.fat import chains, rejoining
 from ipva_storage.fat.chains import End
+from ipva_storage.fat.leftovers import Leftovers, dot_dot
 from ipva_storage.fat.rejoining import Short
 from ipva_storage.fat.survey import printable
 from ipva_storage.findings import Finding
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ipva_storage.device import BlockDevice
     from ipva_storage.fat.chains import ChainMap
-    from ipva_storage.fat.geometry import Geometry
     from ipva_storage.fat.survey import Survey
 
 ROOT: Final = -1
@@ -243,23 +240,13 @@ def folder_heads(survey: Survey, lost: npt.NDArray[np.int32]) -> dict[int, int]:
     found = chains.orphans(survey.table.values, lost, survey.geometry.fat_bits)
     every = found.heads[:HEADS_LOOKED_AT_MAX].tolist()
     above = {head: folder_above(survey, head) for head in every}
-    return {head: up for head, up in above.items() if up is not None}
+    copies = leftovers_of(survey)
+    return {head: up for head, up in above.items() if up is not None and not copies.has(head)}
 
 
-def dot_dot(device: BlockDevice, geometry: Geometry, cluster: int) -> int | None:
-    """The cluster that `..` names, where a cluster begins with the `.` of itself and `..`."""
-    if cluster >= layout.FIRST_CLUSTER + geometry.reachable_cluster_count:
-        return None
-    try:
-        raw = read(device, geometry.cluster_offset_bytes(cluster), 2 * layout.ENTRY_BYTES)
-    except DeviceError:
-        return None
-    if raw[:11] != records.DOT or raw[32:43] != records.DOT_DOT:
-        return None
-    rows = np.frombuffer(raw, records.ENTRY)
-    own, above = records.first_clusters(rows, geometry.fat_bits).tolist()
-    is_folder = bool((rows["attributes"] & layout.ATTRIBUTE_FOLDER).all())
-    return above if own == cluster and is_folder else None
+def leftovers_of(survey: Survey) -> Leftovers:
+    """What tells a lost folder from a copy that a growth which was cut left."""
+    return Leftovers(survey.device, survey.geometry, survey.table)
 
 
 def _tell_lost(
@@ -273,9 +260,10 @@ def _tell_lost(
         f"file, the first is cluster {lost[0]}"
     )
     yield _table_finding(survey, "FAT011", text, offset_bytes)
+    copies = leftovers_of(survey)
     for head in orphans.heads[:HEADS_LOOKED_AT_MAX].tolist():
         above = folder_above(survey, head)
-        if above is None:
+        if above is None or copies.has(head):
             continue
         folder = survey.folder_at.get(above or survey.geometry.root_cluster)
         where = "" if folder is None else f", and was in “{survey.folder_path(folder) or '/'}”"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from ipva_storage.device import BlockDevice
 
-HARMLESS: Final = frozenset({"FAT003", "FAT005", "FAT011", "FAT018", "FAT050"})
+HARMLESS: Final = frozenset({"FAT003", "FAT005", "FAT011", "FAT018"})
 """Backup and copies that differ, lost clusters, an outdated summary: what a cut may leave."""
-LEFT: Final = frozenset({"FAT011", "FAT050"})
+LEFT: Final = frozenset({"FAT011"})
 """What the same work after a cut does not take away: clusters that belong to no file."""
 LABEL: Final = "KEPT"
 
@@ -112,10 +112,24 @@ class VolumeWork:
         again = OverlayDevice(device)
         self.change(again)
         found += self._differences(again, "when done again")
+        if fat.open(again).geometry.fat_count < 2:
+            found.append("when done again there is one copy of the table")
         wrong = codes(again) - LEFT
         if wrong:
             found.append(f"when done again the check finds {sorted(wrong)}")
-        return found
+        return found + self._repaired(device)
+
+    def _repaired(self, device: BlockDevice) -> list[str]:
+        """What is wrong when the volume is repaired instead: all is there, and no folder twice."""
+        mended = OverlayDevice(device)
+        fat.repair(mended)
+        now = contents(mended)
+        added = {path for path, data in now.items() if data is None} - set(self._expected)
+        missing = [path for path, data in self._expected.items() if now.get(path, b"?") != data]
+        found = [f"repaired, it has a new folder {path}" for path in sorted(added)]
+        found += [f"repaired, {path} is gone or changed" for path in missing]
+        left = codes(mended)
+        return found + ([f"repaired, the check finds {sorted(left)}"] if left else [])
 
     def _differences(self, device: BlockDevice, when: str) -> list[str]:
         now: Mapping[str, bytes | None] = contents(device)

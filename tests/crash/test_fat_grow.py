@@ -46,18 +46,10 @@ def work(kind: str, *, is_full: bool) -> VolumeWork:
     return VolumeWork(name=f"grow {kind}", change=grow, is_full=is_full, **facts)
 
 
-HALF_BUILT = (
-    "open: in some states the check takes the half-built layout for the right one (FAT022), and "
-    "so the same growth is refused; the files are there, and ipva undo takes it back"
-)
-
-
 @pytest.mark.parametrize("is_full", [False, True], ids=["with room", "full"])
 @pytest.mark.parametrize("kind", WORK)
-def test_no_file_is_lost(kind: str, is_full: bool, request: pytest.FixtureRequest) -> None:
+def test_no_file_is_lost(kind: str, is_full: bool) -> None:
     """Every file is there in every state, and the same growth again ends with all of them."""
-    if kind == "32" and is_full:
-        request.applymarker(pytest.mark.xfail(reason=HALF_BUILT, strict=True))
     if kind == "one copy" and is_full:
         pytest.skip("refused: tests/unit/fat/test_growing.py")
     is_large = is_full and kind in ("32", "16 to 32")

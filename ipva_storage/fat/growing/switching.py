@@ -14,8 +14,9 @@ from ipva_storage.errors import NoSpaceError
 from ipva_storage.fat.format import FAT32_BACKUP_SECTOR, boot_tail, fsinfo_sector
 from ipva_storage.fat.fsinfo import FsInfo
 from ipva_storage.fat.growing import header
+from ipva_storage.fat.growing.folders import write_chain
 from ipva_storage.fat.growing.layouts import HEAD_SECTORS, Layout
-from ipva_storage.fat.growing.vacating import splits, write_chain
+from ipva_storage.fat.growing.vacating import splits
 from ipva_storage.fat.table import FREE, FatTable, load, pack_fat12
 
 if TYPE_CHECKING:

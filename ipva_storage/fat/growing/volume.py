@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ipva_storage.device import OverlayDevice
 from ipva_storage.errors import FatError, NoSpaceError, UsageError
 from ipva_storage.fat import geometry as geometries
+from ipva_storage.fat import leftovers
 from ipva_storage.fat.checking import check
 from ipva_storage.fat.growing import header, switching, vacating
 from ipva_storage.fat.growing.layouts import (
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 ROUND_FACTOR: Final = 8
 """A volume becomes so many times larger at once, at most: else its new tables would take the place
 of most of its clusters. More takes rounds. Confidence: chosen."""
+
+_SPARE_CLUSTERS: Final = 16
+"""More than lacking, since no folder may have some of FAT12. Confidence: chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def grow(
         )
     refuse_too_many(found, wanted * found.sector_bytes, device.name)
     work = OverlayDevice(device) if dry_run else device
+    leftovers.drop(work, found)
     after = _rounds(work, found, wanted, progress)
     return Grown(
         found.volume_bytes, after.volume_bytes, found.fat_bits, after.fat_bits, found.cluster_bytes
@@ -182,7 +187,7 @@ def _vacated(device: BlockDevice, found: Geometry, new: Layout, progress: Progre
     tree = FolderTree(device, found, table)
     moves = vacating.plan(found, table, tree, stop)
     if isinstance(moves, vacating.Missing):
-        found = _widen(device, found, table, new)
+        found = _widen(device, found, table, new, moves.wanted - moves.free)
         table = FatTable(device, found)
         tree = FolderTree(device, found, table)
         moves = vacating.plan(found, table, tree, stop)
@@ -191,17 +196,29 @@ def _vacated(device: BlockDevice, found: Geometry, new: Layout, progress: Progre
     return vacating.carry_out(device, found, table, tree, moves, progress=progress)
 
 
-def _widen(device: BlockDevice, found: Geometry, table: FatTable, new: Layout) -> Geometry:
+def _widen(
+    device: BlockDevice, found: Geometry, table: FatTable, new: Layout, lacking: int
+) -> Geometry:
     """Make one long table of all copies, and the volume as long as that has entries for.
 
     What was the second copy becomes the end of the first, with entries that are free. It is zeros
     before the boot sector says so; until then it is a copy that differs, and the first counts. The
-    volume stays a cluster shorter than wanted, so that the same growth after a cut goes on.
+    volume stays a cluster shorter than wanted, if it can, so that the same growth after a cut goes
+    on.
+
+    Args:
+        device: the volume.
+        found: its layout.
+        table: its table.
+        new: the layout that it is to have in the end.
+        lacking: how many more clusters there must be.
     """
     now = present(found)
     fat_sectors = now.fat_count * now.fat_sectors
     most = capacity(found.fat_bits, fat_sectors, found.sector_bytes)
-    count = min(most, (new.volume_sectors - now.data_sector) // now.cluster_sectors - 1)
+    room = (new.volume_sectors - now.data_sector) // now.cluster_sectors - 1
+    enough = found.cluster_count + lacking + _SPARE_CLUSTERS
+    count = min(most, room, max(new.cluster_count - 1, enough))
     if now.fat_count < 2 or count <= found.cluster_count:
         return found
     switching.clear_tail(device, found, table, range(1))

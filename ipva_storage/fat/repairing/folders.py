@@ -14,7 +14,8 @@ import numpy as np
 from ipva_formats import fat as layout
 from ipva_storage.fat import chains, clock, faults, judging, names, records, samenames
 from ipva_storage.fat.folder import pack_entry
-from ipva_storage.fat.judging import dot_dot, owners_of
+from ipva_storage.fat.judging import owners_of
+from ipva_storage.fat.leftovers import dot_dot
 from ipva_storage.fat.repairing.editor import (
     SIZE,
     FolderEditor,

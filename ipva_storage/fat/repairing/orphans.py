@@ -53,12 +53,8 @@ def attach_folders(draft: Draft, survey: Survey) -> Iterator[Recovered]:
 
     Of lost folders within each other only the topmost: the others come with it.
     """
-    found = _orphans(survey)
-    above = {
-        head: judging.folder_above(survey, head)
-        for head in found.heads[: judging.HEADS_LOOKED_AT_MAX].tolist()
-    }
-    heads = {head: up for head, up in above.items() if up is not None}
+    lost = np.flatnonzero(lost_clusters(survey)).astype(np.int32)
+    heads = judging.folder_heads(survey, lost)
     tops = {head: up for head, up in heads.items() if _is_known(survey, up)}
     if not tops:  # nothing known is above them: all that are not within another go to the root
         tops = {head: 0 for head, up in heads.items() if up not in heads} or dict.fromkeys(heads, 0)
@@ -139,10 +135,15 @@ def _end_chain(survey: Survey, head: int) -> None:
 
 
 def make_files(draft: Draft, survey: Survey) -> Iterator[Recovered]:
-    """Make a file of each chain that belongs to nothing; one that is all zero is freed."""
+    """Make a file of each chain that belongs to nothing.
+
+    One that is all zero is freed, and so is a copy of a folder that a growth which was cut left.
+    """
     kept: list[list[int]] = []
+    copies = judging.leftovers_of(survey)
     for chain in _chains(survey):
-        if _is_zero(draft, survey, chain):
+        is_folder = judging.folder_above(survey, chain[0]) is not None
+        if _is_zero(draft, survey, chain) or (is_folder and copies.has(chain[0])):
             survey.table.release(chain)
         elif len(kept) < FILES_MAX:
             kept.append(chain)
@@ -187,11 +188,6 @@ def _folders_with_remains(survey: Survey, by_head: dict[int, list[int]]) -> set[
         named = records.first_clusters(table, survey.geometry.fat_bits)
         found |= set(batch.folder[is_free & np.isin(named, wanted)].tolist())
     return found
-
-
-def _orphans(survey: Survey) -> chains.Orphans:
-    lost = np.flatnonzero(lost_clusters(survey)).astype(np.int32)
-    return chains.orphans(survey.table.values, lost, survey.geometry.fat_bits)
 
 
 def _chains(survey: Survey) -> Iterator[list[int]]:

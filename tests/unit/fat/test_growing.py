@@ -296,3 +296,38 @@ def test_what_a_cut_could_tear_moves_as_well() -> None:
     assert 341 not in moves.folder_targets
     assert 340 in moves.folder_targets
     assert 341 in moves.targets
+
+
+def test_what_lay_behind_the_last_entry_does_not_count() -> None:
+    """Entries that the volume had no clusters for are free when it gets them."""
+    device = volume(170 * KIB, cluster_bytes=512)
+    old = fat.open(device).geometry
+    used_bytes = -(-old.entry_count * 12 // 8)
+    for copy in range(2):
+        at = old.fat_offset_bytes + copy * old.fat_bytes + used_bytes
+        device.write(at, b"\xff" * (old.fat_bytes - used_bytes))
+    assert not codes(device)
+    free = fat.open(device).free_bytes
+    device.resize(180 * KIB)
+    assert grow(device).is_changed
+    assert fat.open(device).geometry.data_offset_bytes == old.data_offset_bytes
+    assert fat.open(device).free_bytes >= free + 8 * KIB
+    assert not codes(device)
+
+
+def test_what_another_put_into_reserved_sectors_stays() -> None:
+    """Reserved sectors that are not zero are not taken for tables."""
+    device = volume(40 * MIB, fat_bits=32, cluster_bytes=512)
+    for size_mib in (44, 48):
+        device.resize(size_mib * MIB)
+        grow(device)
+    twin = MemoryDevice(bytes(device.data))
+    reserved_bytes = fat.open(device).geometry.fat_offset_bytes
+    device.write(reserved_bytes - 600, b"a boot loader")
+    places = []
+    for each in (device, twin):
+        each.resize(49 * MIB)
+        grow(each)
+        places.append(fat.open(each).geometry.fat_offset_bytes)
+    assert places[1] < reserved_bytes < places[0]
+    assert read(device, reserved_bytes - 600, 13) == b"a boot loader"
