@@ -25,7 +25,7 @@ from ipva_storage.vmdk.repairing.directories import mended_directories
 from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
@@ -69,8 +69,9 @@ class _Mending:
         if header.has_redundant:
             sectors.append(header.rgd_offset_sectors)
         found = [(sector, read_places(self._raw, header, sector)) for sector in sectors]
+        parts = _parts(header, sectors)
         self._copies = [
-            _Copy(sector, TablePlaces.of(self._raw, header, places))
+            _Copy(sector, TablePlaces.of(self._raw, header, places), parts)
             for sector, places in found
             if places is not None
         ]
@@ -238,11 +239,26 @@ class _Mending:
 class _Copy:
     """A directory: where it is, and where it says that its tables are."""
 
-    def __init__(self, sector: int, at: TablePlaces) -> None:
+    def __init__(self, sector: int, at: TablePlaces, parts: Sequence[range]) -> None:
         self.sector = sector
         self.at = at
+        self._parts = parts
 
     @property
     def is_own(self) -> Mask:
-        """Which tables are in the file, and not on top of another one."""
-        return self.at.is_there & ~self.at.is_twice
+        """Which tables are in the file, and not on top of another one or another part."""
+        first = self.at.places
+        is_own = self.at.is_there & ~self.at.is_twice
+        for part in self._parts:
+            is_own &= (first >= part.stop) | (first + self.at.header.table_sectors <= part.start)
+        return is_own
+
+
+def _parts(header: SparseHeader, directories: Sequence[int]) -> list[range]:
+    """Sectors of the header, the descriptor and the directories: no table can be there."""
+    first, length = header.descriptor_offset_sectors, header.directory_sectors
+    return [
+        range(1),
+        range(first, first + header.descriptor_sectors),
+        *(range(sector, sector + length) for sector in directories),
+    ]
