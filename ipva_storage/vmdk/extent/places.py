@@ -18,7 +18,7 @@ from ipva_storage.device import read
 from ipva_storage.units import SECTOR_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
@@ -98,6 +98,21 @@ def read_directories(raw: BlockDevice, header: SparseHeader) -> list[TablePlaces
         sectors.append(header.rgd_offset_sectors)
     found = [read_places(raw, header, sector) for sector in sectors]
     return [TablePlaces.of(raw, header, places) for places in found if places is not None]
+
+
+def other_parts(header: SparseHeader, directories: Iterable[int]) -> list[range]:
+    """Sectors of the header, the descriptor and the directories: no table can be there.
+
+    Args:
+        header: the extent's header.
+        directories: the first sector of each directory.
+    """
+    first, length = header.descriptor_offset_sectors, header.directory_sectors
+    return [
+        range(1),
+        range(first, first + header.descriptor_sectors),
+        *(range(sector, sector + length) for sector in directories),
+    ]
 
 
 def tables_to_heal(raw: BlockDevice, header: SparseHeader) -> list[int]:

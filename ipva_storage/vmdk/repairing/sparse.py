@@ -20,7 +20,13 @@ import numpy as np
 
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.orphans import lost_tables
-from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
+from ipva_storage.vmdk.extent.places import (
+    Mask,
+    Sectors,
+    TablePlaces,
+    other_parts,
+    read_places,
+)
 from ipva_storage.vmdk.repairing.directories import mended_directories
 from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
@@ -69,7 +75,7 @@ class _Mending:
         if header.has_redundant:
             sectors.append(header.rgd_offset_sectors)
         found = [(sector, read_places(self._raw, header, sector)) for sector in sectors]
-        parts = _parts(header, sectors)
+        parts = other_parts(header, sectors)
         self._copies = [
             _Copy(sector, TablePlaces.of(self._raw, header, places), parts)
             for sector, places in found
@@ -252,13 +258,3 @@ class _Copy:
         for part in self._parts:
             is_own &= (first >= part.stop) | (first + self.at.header.table_sectors <= part.start)
         return is_own
-
-
-def _parts(header: SparseHeader, directories: Sequence[int]) -> list[range]:
-    """Sectors of the header, the descriptor and the directories: no table can be there."""
-    first, length = header.descriptor_offset_sectors, header.directory_sectors
-    return [
-        range(1),
-        range(first, first + header.descriptor_sectors),
-        *(range(sector, sector + length) for sector in directories),
-    ]

@@ -35,6 +35,7 @@ from ipva_storage.vmdk.extent.pack import (
     MARKER_GRAIN_DIRECTORY,
     MARKER_GRAIN_TABLE,
 )
+from ipva_storage.vmdk.extent.places import other_parts
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, GRAIN_MARKER, record_bytes_max
 from ipva_storage.vmdk.extent.tables import (
     bytes_of,
@@ -331,10 +332,14 @@ class _Mending:
         known = {record.sector + 1 for record in self._found.tables}
         places: dict[int, list[int]] = {}
         named: dict[int, int] = {0: -1}  # whose each is: of the first that names it
+        parts = other_parts(self.header, (sector for sector, _ in self._directories))
+        length = self.header.table_sectors
         for _, directory in self._directories:
             for index, sector in enumerate(directory):
                 is_there = sector in known or self.is_front or sector in self._found.behind
                 if not is_there or sector in taken or named.get(sector, index) != index:
+                    continue
+                if any(sector < each.stop and each.start < sector + length for each in parts):
                     continue
                 if self._table(sector):
                     named[sector] = index
