@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
 _PIECE_BYTES: Final = 1 << 20
 
+_AHEAD_BYTES: Final = 4 << 20
+"""How much is written before the host is told to begin with it. Confidence: chosen, by measuring:
+1 MiB and 16 MiB take longer.
+"""
+
 _ZEROS: Final = bytes(_PIECE_BYTES)
 
 
@@ -42,6 +47,8 @@ class RawDevice(Device):
         self.name = os.fspath(path)
         self.is_writable = writable
         self._direct: DirectWriter | None = None
+        self._unsent: tuple[int, int] | None = None  # the bytes between were written, or some
+        self._unsent_bytes = 0
         flags = (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
         # A FIFO opened plainly would wait for its other end for ever.
         flags |= getattr(os, "O_NONBLOCK", 0)
@@ -131,8 +138,24 @@ class RawDevice(Device):
         self._check_writable(offset_bytes, len(view))
         done = 0 if self._direct is None else self._direct.write(view, offset_bytes)
         while done < len(view):
-            with self._told(offset_bytes + done):
-                done += _write_at(self._file, view[done:], offset_bytes + done)
+            try:  # not by _told, which takes longer than a small write
+                done += _write_at(self._file, view[done:] if done else view, offset_bytes + done)
+            except OSError as error:
+                raise refusal(error, self.name, offset_bytes + done) from error
+        if self._direct is None:
+            self._begin_sending(offset_bytes, done)
+
+    def _begin_sending(self, offset_bytes: int, length_bytes: int) -> None:
+        """Let the medium work while more is written, so that a flush has little left to wait for.
+
+        Linux begins to write what it is advised to drop, and keeps what it has not written yet.
+        """
+        start, stop = self._unsent or (offset_bytes, offset_bytes)
+        self._unsent = min(start, offset_bytes), max(stop, offset_bytes + length_bytes)
+        self._unsent_bytes += length_bytes
+        if self._unsent_bytes >= _AHEAD_BYTES:
+            self._drop(*self._unsent)
+            self._unsent, self._unsent_bytes = None, 0
 
     def flush(self) -> None:
         """Wait until the host has the bytes on its medium."""
@@ -142,9 +165,13 @@ class RawDevice(Device):
 
     def forget(self) -> None:
         """Let the host drop what it keeps of the file, so that reading asks the medium again."""
+        self._drop(0, 0)
+
+    def _drop(self, start: int, stop: int) -> None:
+        """Advise the host that nobody reads a part again; all of the file where it is empty."""
         if hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
-                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(self._file, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     def discard(self, offset_bytes: int, length_bytes: int, /) -> None:
         """Punch a hole where the host can; write zeros where it cannot."""

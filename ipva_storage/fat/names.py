@@ -18,6 +18,7 @@ CODE_PAGE: Final = "cp437"
 
 RESERVED: Final = frozenset('"*/:<>?\\|')
 """Not allowed in any name, besides the control characters. Source: MS, "Long Name Characters"."""
+_FORBIDDEN: Final = RESERVED.union(map(chr, range(0x20)), "\x7f")
 _SHORT_PUNCTUATION: Final = "$%'-_@~`!(){}^#&"
 _SHORT_ALLOWED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + _SHORT_PUNCTUATION)
 _LONG_ONLY: Final = frozenset("+,;=[]")
@@ -60,9 +61,8 @@ def validate(name: str) -> str:
 def _fault(name: str) -> str | None:
     if name in ("", ".", ".."):
         return "it names no file"
-    bad = next((char for char in name if char in RESERVED or char < " " or char == "\x7f"), None)
-    if bad is not None:
-        return f"{bad!r} is reserved"
+    if not _FORBIDDEN.isdisjoint(name):
+        return f"{next(char for char in name if char in _FORBIDDEN)!r} is reserved"
     if name[-1] in ". ":
         return "it ends in a dot or a space"
     if name.startswith(" "):
@@ -190,7 +190,10 @@ def _basis(name: str) -> tuple[str, str, bool]:
 
 
 def _short_characters(text: str) -> str:
-    return "".join(char if char in _SHORT_ALLOWED else "_" for char in fold(text))
+    folded = fold(text)
+    if _SHORT_ALLOWED.issuperset(folded):
+        return folded
+    return "".join(char if char in _SHORT_ALLOWED else "_" for char in folded)
 
 
 def make_short(name: str, taken: frozenset[bytes] | set[bytes]) -> bytes:

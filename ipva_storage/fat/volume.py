@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from ipva_formats import fat as layout
-from ipva_storage.device import byte_view
+from ipva_storage.device import byte_view, read
 from ipva_storage.errors import FatError, FatExistsError, UsageError
 from ipva_storage.fat import clock, labels, moving, names, opening, usage
 from ipva_storage.fat.content import read_pieces
@@ -157,7 +157,12 @@ class FatVolume:
             FatNotFoundError: there is no such file.
             FatError: it is a folder, or its chain is broken.
         """
-        return b"".join(self.read_chunks(path))
+        entry = self.stat(path)
+        pieces = self.runs_of(path, entry)
+        if len(pieces) == 1:
+            at = self.geometry.cluster_offset_bytes(pieces[0][0])
+            return read(self._device, at, entry.size_bytes)
+        return b"".join(read_pieces(self._device, self.geometry, pieces, entry.size_bytes))
 
     def read_chunks(self, path: str) -> Iterator[bytes]:
         """The content of a file in pieces of at most 1 MiB. Errors as `read`."""

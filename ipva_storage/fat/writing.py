@@ -127,8 +127,9 @@ class Writer:
                 f"the content of “{path}” has {done} bytes or more, and {size_bytes} were promised",
                 where=self.device.name,
             )
-        for at, length in pieces.ranges(done, pieces.size_bytes - done):
-            self.changes.write_data(at, bytes(length))
+        if done < pieces.size_bytes:
+            for at, length in pieces.ranges(done, pieces.size_bytes - done):
+                self.changes.write_data(at, bytes(length))
 
     def put_content(
         self,
