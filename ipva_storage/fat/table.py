@@ -243,6 +243,8 @@ class FatTable:
         view, entries = self._view, len(self.values)
         left = entries if limit is None else min(limit, entries)
         at = first
+        if self._is_run(first, left):
+            return [(first, left)], None
         while left:
             if not layout.FIRST_CLUSTER <= at < entries:
                 return found, None if found and self.is_end(at) else self._stop(at)
@@ -269,6 +271,13 @@ class FatTable:
                 return at + int(np.argmin(goes_on))
             at = last
         return at
+
+    def _is_run(self, first: int, count: int) -> bool:
+        """Whether a chain begins with so many neighbours; not sought where they are many."""
+        stop = first + count
+        if not layout.FIRST_CLUSTER <= first < stop <= len(self.values) or count > _SHORT_RUN:
+            return False
+        return bool(self._view[first : stop - 1].tolist() == [*range(first + 1, stop)])
 
     def _cut_ring(self, chain: list[int]) -> list[int]:
         seen = dict.fromkeys(chain)
