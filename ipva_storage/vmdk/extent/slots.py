@@ -50,6 +50,7 @@ class Slots:
             VmdkError: it is damaged, or has more grains than memory should hold.
         """
         header, tables = extent.header, extent.tables
+        room = extent.raw.size_bytes // header.grain_bytes + 1
         grains, sectors, count = [], [], 0
         for index in range(header.table_count):
             if tables.is_empty(index):
@@ -59,6 +60,8 @@ class Slots:
             grains.append(at + index * header.gtes_per_gt)
             sectors.append(entries[at])
             count += len(at)
+            if count > room:
+                raise _overlap(extent)
             if count > GRAINS_MAX:
                 raise VmdkError(
                     "it has too many grains to be rearranged in place",
@@ -101,11 +104,15 @@ class Slots:
         )
         is_outside = sectors * SECTOR_BYTES >= extent.raw.size_bytes
         if (np.diff(sectors) == 0).any() or (is_stray | is_outside).any():
-            raise VmdkError(
-                "its grains overlap or are not where they can be, so that none can be moved",
-                where=extent.name,
-                remedy="see what is wrong with: ipva disk check DISK",
-            )
+            raise _overlap(extent)
+
+
+def _overlap(extent: SparseExtent) -> VmdkError:
+    return VmdkError(
+        "its grains overlap or are not where they can be, so that none can be moved",
+        where=extent.name,
+        remedy="see what is wrong with: ipva disk check DISK",
+    )
 
 
 def move(extent: SparseExtent, moves: Sequence[tuple[int, int, int]]) -> None:
