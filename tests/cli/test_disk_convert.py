@@ -317,6 +317,18 @@ def test_salvage_of_a_sparse_disk_without_a_table(ipva: Ipva, tmp_path: Path) ->
     salvage(ipva, disk, [(0, SIZE_BYTES)])
 
 
+def test_salvage_of_a_sparse_disk_whose_tables_are_zeros(ipva: Ipva, tmp_path: Path) -> None:
+    """Data that no table tells of is in the file: zeros in its place are no copy."""
+    disk = make(tmp_path / "in.vmdk")
+    data = bytearray(disk.read_bytes())
+    for at in (48, 56):
+        directory = int.from_bytes(data[at : at + 8], "little") * 512
+        table = int.from_bytes(data[directory : directory + 4], "little") * 512
+        data[table : table + 2048] = bytes(2048)
+    disk.write_bytes(data)
+    salvage(ipva, disk, [(0, SIZE_BYTES)])
+
+
 def test_salvage_of_a_damaged_stream(ipva: Ipva, tmp_path: Path) -> None:
     """A compressed grain that does not inflate is lost as a whole; its neighbours are not."""
     disk = make(tmp_path / "in.vmdk", "streamOptimized")
