@@ -1,0 +1,38 @@
+"""Fuzz the FAT room with atheris: by hand, for as long as you like.
+
+    python3 dev.py fuzz fat -max_total_time=600
+
+All that `fuzz_vmdk.py` says holds here, with `corpus/fat` and `test_fat_corpus.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import atheris
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+sys.path.insert(0, str(ROOT))
+with atheris.instrument_imports(include=["ipva_storage", "ipva_formats"]):
+    from tests.fuzz import driver, fat_inputs, fat_promises, promises
+
+SECONDS_MAX: Final = 3 * fat_promises.SECONDS_MAX
+"""Watching which code is run makes it some three times as slow."""
+
+
+def bounded(data: bytes) -> None:
+    """Try one input within bounds."""
+    promises.bounded(fat_promises.one, data, seconds_max=SECONDS_MAX)
+
+
+def main() -> None:
+    """Fuzz until told to stop."""
+    fat_inputs.seeds()
+    driver.run("fat", bounded, driver.mutate)
+
+
+if __name__ == "__main__":
+    main()
