@@ -16,6 +16,7 @@ Nothing but errors of the house comes out, within bounded time and memory, and:
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ JOURNAL: Final = "undo"
 
 Found = tuple[Finding, ...]
 Files = dict[str, bytes]
+
+refused = functools.partial(refusals, may_name_files=True)
+"""Lets errors pass: the commands show what they name in a way that no terminal obeys."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,9 @@ def _outline(findings: Found) -> list[tuple[str, int | None]]:
 def _summarised(volume: BlockDevice) -> None:
     """What a summary says is what the volume says."""
     summary = opened = None
-    with refusals():
+    with refused():
         summary = fat.summarise(volume)
-    with refusals():
+    with refused():
         found = fat.open(volume)
         opened = fat.VolumeSummary(found.fat_bits, found.size_bytes, found.free_bytes, found.label)
     require(summary == opened, f"a summary says {summary}, the volume {opened}")
@@ -148,8 +152,8 @@ def _summarised(volume: BlockDevice) -> None:
 
 def _read(volume: BlockDevice) -> Iterator[tuple[str, bytes | None]]:
     """The files of a volume, and those that cannot be read."""
-    with refusals(), fat.open(volume) as files:
-        with refusals():
+    with refused(), fat.open(volume) as files:
+        with refused():
             files.usage()
         left = READ_MAX_BYTES
         for path, entry in itertools.islice(files.walk(), ENTRIES_MAX):
@@ -157,7 +161,7 @@ def _read(volume: BlockDevice) -> Iterator[tuple[str, bytes | None]]:
             left -= entry.size_bytes
             if left < 0:
                 continue
-            with refusals():
+            with refused():
                 if entry.is_dir:
                     files.list(path)
                     continue
@@ -179,12 +183,12 @@ def _deleted(volume: BlockDevice) -> None:
 
 def _found_deleted(volume: BlockDevice) -> Iterator[tuple[fat.DeletedFiles, Deleted]]:
     """What was deleted in the root folder, in the first folders, and in deleted ones."""
-    with refusals():
+    with refused():
         source = fat.DeletedFiles(volume)
         walk = fat.open(volume).walk()
         folders = [path for path, entry in itertools.islice(walk, ENTRIES_MAX) if entry.is_dir]
         for path in ("/", *folders[:8]):
-            with refusals():
+            with refused():
                 for each in source.in_folder(path)[:DELETED_MAX]:
                     yield source, each
                     if each.entry.is_dir and each.state is not State.LOST:
@@ -192,7 +196,7 @@ def _found_deleted(volume: BlockDevice) -> Iterator[tuple[fat.DeletedFiles, Dele
 
 
 def _content(source: fat.DeletedFiles, deleted: Deleted) -> bytes | None:
-    with refusals():
+    with refused():
         return b"".join(source.read_chunks(deleted))
     return None
 
@@ -253,7 +257,7 @@ def write(image: Image) -> None:
     image = _looked_at(image.device, image.is_disk, image.number)
     expected = dict(image.files)
     for at, volume in enumerate(volumes(image.device, image.is_disk)):
-        with refusals(), fat.open(volume) as files:
+        with refused(), fat.open(volume) as files:
             _change(files, f"{at}:", expected, image.number)
     after = _looked_at(image.device, image.is_disk)
     if image.is_clean and image.is_whole:
@@ -270,24 +274,24 @@ def _change(files: fat.FatVolume, prefix: str, expected: Files, number: int) -> 
         files.write(path, data)
         expected[prefix + path] = data
 
-    with refusals():
+    with refused():
         put(f"/new file {number}.txt", TEXT)
     if old:
-        with refusals():
+        with refused():
             put(old[number % len(old)], TEXT[: number * 3])
-        with refusals():
+        with refused():
             source = old[number // 2 % len(old)]
             files.move(source, "/moved in here.txt")
             expected[f"{prefix}/moved in here.txt"] = expected.pop(prefix + source)
             old.remove(source)
     if old:
-        with refusals():
+        with refused():
             files.delete(old[number // 3 % len(old)])
             del expected[prefix + old[number // 3 % len(old)]]
-    with refusals():
+    with refused():
         files.mkdir("/new/folder within", parents=True)
         put("/new/folder within/and a file.txt", TEXT)
-    with refusals():
+    with refused():
         files.set_label("JOB")
 
 
@@ -295,7 +299,7 @@ def write_damaged(image: Image) -> None:
     """The same without a repair before: no more is promised than an end."""
     expected = dict(image.files)
     for at, volume in enumerate(volumes(image.device, image.is_disk)):
-        with refusals(), fat.open(volume) as files:
+        with refused(), fat.open(volume) as files:
             _change(files, f"{at}:", expected, image.number)
     _looked_at(image.device, image.is_disk)
 
@@ -326,10 +330,10 @@ def undelete(image: Image) -> None:
         paths = dict.fromkeys(each.path for _, each in _found_deleted(volume))
         for path in [*paths][:4]:
             before, planned, done = bytes(image.device.data), None, None
-            with refusals():
+            with refused():
                 planned = fat.undelete(volume, path, dry_run=True)
             require(image.device.data == before, "a dry run changed something")
-            with refusals():
+            with refused():
                 done = fat.undelete(volume, path)
             require(planned == done, f"{done} was put back, the dry run says {planned}")
             if done is None:
@@ -365,7 +369,7 @@ def _job(image: Image, work: Callable[[BlockDevice], object]) -> None:
         repaired(image.device, image.is_disk)
     image = _looked_at(image.device, image.is_disk, image.number)
     for volume in volumes(image.device, image.is_disk):
-        with refusals():
+        with refused():
             work(volume)
     after = _looked_at(image.device, image.is_disk)
     if image.is_clean and image.is_whole:

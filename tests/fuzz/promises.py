@@ -56,12 +56,17 @@ def _peak_bytes() -> int:
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """Let an error of the house pass, when it says what a user needs."""
+def refusals(*, may_name_files: bool = False) -> Iterator[None]:
+    """Let an error of the house pass, when it says what a user needs.
+
+    Args:
+        may_name_files: it may name a file in an image, whatever letters its name has.
+    """
     try:
         yield
     except IpvaError as error:
-        require(error.message.isprintable(), f"its message is not for people: {error.message!r}")
+        is_plain = may_name_files or error.message.isprintable()
+        require(is_plain, f"its message is not for people: {error.message!r}")
         is_placed = error.where is not None or not isinstance(error, ImageError)
         require(is_placed, f"an error does not say where: {error}")
 
