@@ -32,7 +32,7 @@ def require(is_kept: bool, promise: str) -> None:
         raise BrokenPromiseError(promise)
 
 
-def bounded(one: Callable[[bytes], None], data: bytes, *, seconds_max: float = SECONDS_MAX) -> None:
+def bounded(one: Callable[[bytes], None], data: bytes) -> None:
     """Try one input within the bounds of time and memory, measured in the whole process.
 
     Raises:
@@ -41,7 +41,7 @@ def bounded(one: Callable[[bytes], None], data: bytes, *, seconds_max: float = S
     started, before = time.process_time(), _peak_bytes()
     one(data)
     seconds, grown = time.process_time() - started, _peak_bytes() - before
-    require(seconds < seconds_max, f"it takes {seconds:.1f} seconds")
+    require(seconds < SECONDS_MAX, f"it takes {seconds:.1f} seconds")
     require(grown < GROWTH_MAX_BYTES, f"it takes {grown} bytes of memory more than any before")
 
 
