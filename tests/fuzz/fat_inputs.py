@@ -56,7 +56,7 @@ from tests.fuzz.edits import (
     put_odd,
 )
 
-IMAGE_MAX_BYTES: Final = 40 * MIB
+IMAGE_MAX_BYTES: Final = 4 * MIB
 BOOT_FIELDS: Final = (
     *(0, 3, 11, 13, 14, 16, 17, 19, 21, 22, 24, 26, 28, 32, 36, 37, 38, 39, 40, 42, 43, 44, 48, 50),
     *(54, 64, 65, 66, 67, 71, 82, 446, 450, 454, 458, 462, 466, 470, 474, 510),
@@ -435,6 +435,6 @@ SEEDS: Final[tuple[Callable[[], MemoryDevice], ...]] = (
     _one_copy,
     _two_parts,
     functools.partial(_volume, 128 * KIB, fat_bits=12, cluster_bytes=512, fat_count=1),
-    functools.partial(_volume, 34 * MIB, fat_bits=32, cluster_bytes=512),
 )
-"""What makes the image of each seed."""
+"""What makes the image of each seed. FAT32 is as small as programs make it when told to; one of its
+proper size would take most of the time."""
