@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from ipva_storage.device import MemoryDevice, read
-from ipva_storage.errors import FatError
+from ipva_storage.device import BlockDevice, MemoryDevice, read
 from ipva_storage.fat import geometry
 from tests.conftest import Peer
 from tests.fuzz import fat_inputs, fat_promises, promises
@@ -71,20 +69,29 @@ def test_little_memory_is_taken() -> None:
         tracemalloc.stop()
 
 
+def is_known_to_peer(volume: BlockDevice) -> bool:
+    """Whether fsck.fat can judge a volume.
+
+    It knows two tables at most, always all in use, wants a label field even in a boot sector that
+    is too old to have one, and takes only some letters beyond ASCII in a label.
+    """
+    found = geometry.parse(volume)
+    is_plain = found.boot_label is not None and found.boot_label.isascii()
+    return found.fat_count <= 2 and found.mirrored_fat is None and is_plain
+
+
 @pytest.mark.interop
 @pytest.mark.parametrize("part", range(PARTS))
 def test_peer_finds_nothing_after_a_repair(part: int, tmp_path: Path, peer: Peer) -> None:
     """fsck.fat has nothing to mend on the volumes of a mended image."""
+    image = tmp_path / "volume.img"
     for path in CORPUS[part::PARTS]:
         case = fat_inputs.case_of(path.read_bytes())
         device = MemoryDevice(case.content)
-        left = [one.left for one in fat_promises.repaired(device, case.is_disk)]
-        if any(left):
+        done = fat_promises.repaired(device, case.is_disk)
+        if not done or any(one.left for one in done):
             continue
-        for volume in fat_promises.volumes(device, case.is_disk):
-            with contextlib.suppress(FatError):
-                geometry.parse(volume)
-                image = tmp_path / "volume.img"
-                image.write_bytes(read(volume, 0, volume.size_bytes))
-                result = peer("fsck.fat", "-n", image)
-                assert result.returncode == 0, (path.name, result.stdout)
+        for volume in filter(is_known_to_peer, fat_promises.volumes(device, case.is_disk)):
+            image.write_bytes(read(volume, 0, volume.size_bytes))
+            result = peer("fsck.fat", "-n", image)
+            assert result.returncode == 0, (path.name, result.stdout)
