@@ -49,6 +49,9 @@ GROWN_MAX_BYTES: Final = 4 << 20
 TEXT: Final = b"written by a job" * 40
 JOURNAL: Final = "undo"
 
+LEFT: Final = frozenset({"FAT001", "FAT020"})
+"""What a repair may leave: no volume, and a volume that is cut off."""
+
 Found = tuple[Finding, ...]
 Files = dict[str, bytes]
 
@@ -249,6 +252,8 @@ def repair(image: Image) -> Image:
     require(is_changed == (device.data != before), "it does not say whether it changed something")
     after = _looked_at(device, is_disk, image.number)
     left = sorted((each for one in done for each in _outline(one.left)), key=str)
+    odd = {code for code, _ in left} - LEFT
+    require(not odd or not image.is_whole, f"a repair leaves {odd}")
     if done or not is_disk:
         require(left == _outline(after.findings), f"left is {after.findings}, it says {left}")
     again = repaired(device, is_disk)

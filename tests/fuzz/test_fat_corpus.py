@@ -14,7 +14,7 @@ from tests.fuzz import fat_inputs, fat_promises, promises
 
 CORPUS = sorted((Path(__file__).parent / "corpus" / "fat").iterdir())
 PARTS = 8
-TRACED = 12
+TRACED = 4
 """Inputs whose memory is measured, because that takes several times as long."""
 MEMORY_MAX_BYTES = 64 << 20
 CORPUS_MAX_BYTES = 200_000
