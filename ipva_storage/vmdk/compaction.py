@@ -97,12 +97,15 @@ def refuse_lost(disk: VmdkDevice, way_out: str = "") -> None:
 
     copying = SALVAGE.replace("DISK", shlex.quote(disk.name))
     for extent in disk.parts:
-        lost = None
-        if isinstance(extent, SparseExtent):
-            lost = lost_tables(extent.raw, extent.header)
+        if not isinstance(extent, SparseExtent):
+            continue
+        lost = lost_tables(extent.raw, extent.header, is_cutting=bool(way_out))
         if lost is not None:
+            what = "its tables are lost in part"
+            if extent.header.unclean_shutdown:
+                what = "it was not closed, or its tables are lost in part"
             raise VmdkError(
-                f"its tables are lost in part, and {lost} that hold data would be cut off",
+                f"{what}, and {lost} that hold data would be cut off",
                 where=extent.name,
                 remedy=f"copy what is left of the disk: {copying}{way_out}",
             )

@@ -155,6 +155,24 @@ def test_a_file_that_was_not_closed_has_grains_left_over() -> None:
     assert lost_tables(raw, read_header(raw)) is None
 
 
+@pytest.mark.parametrize(("left", "is_refused"), [(400, True), (100, False)])
+def test_much_behind_the_end_of_a_file_that_was_not_closed_is_not_cut_off(
+    tmp_path: Path, left: int, is_refused: bool
+) -> None:
+    """It may be what a power cut left, or all that is left of lost tables: the user decides."""
+    raw = disk_of(10, left, left_first=False)
+    raw.write(72, b"\1")
+    path = tmp_path / "disk.vmdk"
+    path.write_bytes(read(raw, 0, raw.size_bytes))
+    folder, before = Folder(tmp_path), path.stat().st_size
+    if is_refused:
+        with pytest.raises(VmdkError, match=r"not closed, .* would be cut off"):
+            vmdk.compact(folder, "disk.vmdk")
+        assert path.stat().st_size == before
+    vmdk.compact(folder, "disk.vmdk", allow_loss=is_refused)
+    assert path.stat().st_size < before
+
+
 def test_zeroed_grains_leave_their_old_place() -> None:
     """A grain that a program marks as zeros leaves what it held behind, which is no loss."""
     raw = disk_of(100, 30, left_first=True, zeroed=20)

@@ -49,10 +49,11 @@ def penalties(values: Values, geometry: Geometry) -> npt.NDArray[np.int64]:
     """For each sector of a table, how many of its entries make no sense.
 
     That is a link to nowhere, to a free cluster or to one that has a link to it already; and a free
-    entry to which there is a link.
+    entry to which there is a link. A link into a sector that is all zero counts against that one.
     """
     block_of = blocks(geometry)
-    nonsense = _nonsense(values, geometry)
+    is_blank = (np.bincount(block_of, values != FREE) == 0)[block_of]
+    nonsense = _nonsense(values, geometry, is_blank)
     targets = values[_is_link(values, geometry)]
     into_free = np.zeros(len(values), np.int64)
     np.add.at(into_free, targets[values[targets] == FREE].astype(np.int64), 1)
@@ -66,15 +67,18 @@ def _is_link(values: Values, geometry: Geometry) -> Mask:
     return found
 
 
-def _nonsense(values: Values, geometry: Geometry) -> Mask:
-    """Entries that are no end, not free, not bad, and lead nowhere or where another leads too."""
+def _nonsense(values: Values, geometry: Geometry, is_blank: Mask) -> Mask:
+    """Entries that are no end, not free, not bad, and lead nowhere or where another leads too.
+
+    `is_blank` says which entries are in a sector that is all zero.
+    """
     is_link = _is_link(values, geometry)
     is_end = values >= layout.BAD_CLUSTER[geometry.fat_bits]
     nonsense: Mask = ~is_link & ~is_end & (values != FREE)
     links = np.flatnonzero(is_link)
     targets = values[links].astype(np.int64)
     count = np.bincount(targets, minlength=len(values))
-    nonsense[links] = (count[targets] > 1) | (values[targets] == FREE)
+    nonsense[links] = (count[targets] > 1) | ((values[targets] == FREE) & ~is_blank[targets])
     nonsense[: layout.FIRST_CLUSTER] = False
     return nonsense
 

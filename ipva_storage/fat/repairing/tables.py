@@ -14,7 +14,7 @@ from ipva_storage.device import read
 from ipva_storage.fat import chains, copies
 from ipva_storage.fat.repairing import guess
 from ipva_storage.fat.structure import copies_in_use, differing_sectors, is_head
-from ipva_storage.fat.table import FatTable, pack_fat12, unpack
+from ipva_storage.fat.table import FREE, FatTable, pack_fat12, unpack
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def mend(draft: Draft, geometry: Geometry) -> Iterator[Lost]:
 def _chosen(draft: Draft, geometry: Geometry, tables: list[FatTable]) -> FatTable:
     """A table with the best of all copies."""
     heads = [is_head(draft, geometry, table.copy) for table in tables]
-    candidates = [*tables, _by_sector(draft, geometry, tables)]
+    merged = [_by_sector(draft, geometry, tables, fullest=full) for full in (False, True)]
+    candidates = [*tables, *merged]
     ranks = []
     for index, table in enumerate(candidates):
         found = copies.fit(table.values, copies.survey(draft, geometry, table), geometry)
@@ -73,9 +74,23 @@ def _chosen(draft: Draft, geometry: Geometry, tables: list[FatTable]) -> FatTabl
     return chosen
 
 
-def _by_sector(draft: Draft, geometry: Geometry, tables: list[FatTable]) -> FatTable:
-    """A table of which each sector comes from the copy in which it makes most sense."""
+def _by_sector(
+    draft: Draft, geometry: Geometry, tables: list[FatTable], *, fullest: bool
+) -> FatTable:
+    """A table of which each sector comes from the copy in which it makes most sense.
+
+    Args:
+        draft: the volume.
+        geometry: its places.
+        tables: the copies.
+        fullest: of sectors that make as much sense, take the one that says most; zeros say nothing.
+            Else that of the first copy.
+    """
     penalties = np.stack([guess.penalties(table.values, geometry) for table in tables])
+    if fullest:
+        block_of = guess.blocks(geometry)
+        used = np.stack([np.bincount(block_of, table.values != FREE) for table in tables])
+        penalties = penalties * (len(block_of) + 1) - used.astype(np.int64)
     size = geometry.sector_bytes
     sectors = bytearray()
     for sector, index in enumerate(penalties.argmin(axis=0).tolist()):

@@ -34,6 +34,9 @@ FEW_BYTES: Final = MIB
 SHARE: Final = 1 / 8
 """Of the grains in use, what is more than a power cut leaves behind them. Confidence: chosen."""
 
+UNFLUSHED_GRAINS: Final = 256
+"""Left over where a file was not closed, what is too much to be cut off. Confidence: chosen."""
+
 SALVAGE: Final = "ipva disk convert DISK saved.vmdk -O monolithicSparse --salvage"
 """What copies all of a disk that is left."""
 
@@ -58,7 +61,7 @@ class LostTables(NamedTuple):
 
 
 def lost_tables(
-    raw: BlockDevice, header: SparseHeader, *, is_damaged: bool = False
+    raw: BlockDevice, header: SparseHeader, *, is_damaged: bool = False, is_cutting: bool = False
 ) -> LostTables | None:
     """Which parts of the tables are lost; None where nothing says so.
 
@@ -66,16 +69,21 @@ def lost_tables(
         raw: the file of a hosted sparse extent.
         header: its header, without `header_problems`.
         is_damaged: whether other damage is known, so that one grain left over is enough.
+        is_cutting: whether what is left over is to be cut off. Then also a file that was not closed
+            is looked at, and much behind its last grain is a loss, though it may be none.
     """
     copies = read_directories(raw, header)
-    if header.unclean_shutdown or not copies:
+    if (header.unclean_shutdown and not is_cutting) or not copies:
         return None
     survey = _Survey.of(raw, header, copies)
     runs = survey.blank_runs()
     left = survey.left() if runs else (0, 0)
     before, behind = left
-    before, count = max(before - survey.zeroed_count, 0), before + behind - survey.zeroed_count
     few = 1 if is_damaged else FEW_BYTES // header.grain_bytes
+    if header.unclean_shutdown:  # gaps hold what a job that was cut was moving
+        before, few = 0, UNFLUSHED_GRAINS
+    count = before + behind - survey.zeroed_count
+    before = max(before - survey.zeroed_count, 0)
     if before < few and count < max(few, 0 if is_damaged else SHARE * survey.used_count):
         return None
     count = sum(left)

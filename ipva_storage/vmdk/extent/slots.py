@@ -159,5 +159,9 @@ def close_gaps(extent: SparseExtent, slots: Slots) -> None:
         slots: what it holds.
     """
     extent.begin()
-    move(extent, slots.moves())
+    moves = slots.moves()[::-1]  # from the end, so that a cut leaves little behind the last grain
+    for first in range(0, len(moves), MOVE_GRAINS):
+        batch = moves[first : first + MOVE_GRAINS]
+        move(extent, batch)
+        extent.raw.resize(int(batch[-1][1]) * SECTOR_BYTES)
     extent.raw.resize(slots.packed_end_bytes)
