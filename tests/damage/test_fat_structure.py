@@ -13,7 +13,7 @@ from ipva_formats import fat as layout
 from ipva_storage import fat
 from ipva_storage.device import MemoryDevice
 from ipva_storage.fat.bootfields import BootFields
-from tests.damage.fat_volumes import Damage, Tree, Volume, codes, sound, tree
+from tests.damage.fat_volumes import SHAPES, Damage, Tree, Volume, codes, sound, tree
 
 ALL = (12, 16, 32)
 SECTOR = 512
@@ -301,3 +301,24 @@ def test_peer_finds_nothing(
     lines = result.stdout.splitlines()  # type: ignore[attr-defined]
     unusual = kind.name == "cut-short" and bits == 32
     assert len(lines) == 2 or unusual, lines
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_two_halves_of_a_table_make_one(bits: int) -> None:
+    """Each copy has what the other has lost: nothing is lost, though neither says much."""
+    device = MemoryDevice(bytes(SHAPES[bits][0]))
+    fat.format(device, fat_bits=bits)
+    files = {f"/Folder/File number {number}.txt": bytes([number]) * 9000 for number in range(40)}
+    with fat.open(device) as made, made.batch():
+        made.mkdir("/Folder")
+        for path, content in files.items():
+            made.write(path, content)
+    volume = Volume(bytes(device.data))
+    length = volume.geometry.fat_bytes
+    volume.put(copy_at(volume, 0), bytes(SECTOR))
+    volume.put(copy_at(volume, 1) + SECTOR, bytes(length - SECTOR))
+    done = fat.repair(volume.device)
+    assert (done.left, done.lost, done.recovered) == ((), (), ())
+    with fat.open(volume.device) as mended:
+        assert {path: mended.read(path) for path in files} == files
+        assert [path for path, entry in mended.walk() if not entry.is_dir] == list(files)
