@@ -5,6 +5,7 @@
     python3 dev.py test     run the tests (further arguments go to pytest)
     python3 dev.py check    lint, types, imports contract
     python3 dev.py bench    benchmarks: flash directory, VMDK, undo (further arguments go to pytest)
+    python3 dev.py fuzz     fuzz the VMDK room until Ctrl-C (further arguments go to libFuzzer)
 
 Each sets up what it needs in ./.venv first, once, and again only when pyproject.toml changes.
 """
@@ -79,6 +80,12 @@ def bench(arguments: list[str]) -> None:
     run(PYTHON, "-m", "pytest", "bench", columns, *arguments)
 
 
+def fuzz(arguments: list[str]) -> None:
+    """Look for a damaged VMDK that breaks a promise; `tests/fuzz/fuzz_vmdk.py` says more."""
+    set_up("fuzz")
+    run(PYTHON, "tests/fuzz/fuzz_vmdk.py", *arguments)
+
+
 def main() -> None:
     """Do what the first argument says."""
     verb, *rest = sys.argv[1:] or [""]
@@ -92,6 +99,8 @@ def main() -> None:
         test(rest)
     elif verb == "bench":
         bench(rest)
+    elif verb == "fuzz":
+        fuzz(rest)
     else:
         sys.exit(__doc__)
 

@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print operations per second and device work, and commands beside a peer's, a line each."""
     beside = [(name, facts) for name, facts in RESULTS if "peer_seconds" in facts]
     if beside:
-        terminalreporter.section("whole commands beside qemu-img's (best round)")
+        terminalreporter.section("whole commands beside a peer (best round)")
     for name, facts in beside:
         ratio = f"{facts['seconds']:8.3f} s {facts['peer_seconds']:8.3f} s {facts['ratio']:7.3f} ×"
         rest = ", ".join(

@@ -27,6 +27,9 @@ IpvaError
 
 from __future__ import annotations
 
+import re
+import shlex
+
 
 class IpvaError(Exception):
     """Base of the tree.
@@ -35,7 +38,7 @@ class IpvaError(Exception):
         message: what is wrong, in one sentence without a full stop.
         where: the file or structure, or None.
         offset_bytes: the place in it, or None.
-        remedy: what to do next, or None.
+        remedy: what to do next, or None; `DISK` in a command stands for `where`.
     """
 
     def __init__(
@@ -56,7 +59,19 @@ class IpvaError(Exception):
         text = self.message if self.where is None else f"{self.where}: {self.message}"
         if self.offset_bytes is not None:
             text += f" (at byte {self.offset_bytes})"
-        return text if self.remedy is None else f"{text}; {self.remedy}"
+        return text if self.advice is None else f"{text}; {self.advice}"
+
+    @property
+    def advice(self) -> str | None:
+        """The remedy as it can be typed, with the file in the place of `DISK`.
+
+        >>> VmdkError("it is damaged", where="a b.vmdk", remedy="run: ipva disk repair DISK").advice
+        "run: ipva disk repair 'a b.vmdk'"
+        """
+        if self.remedy is None or self.where is None:
+            return self.remedy
+        place = shlex.quote(self.where)
+        return re.sub(r"\bDISK\b", lambda _: place, self.remedy)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keywords, so that an error crosses a process pool whole."""

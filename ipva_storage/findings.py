@@ -125,7 +125,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
         _W, "header contradicts itself", "programs may read the disk in different ways"
     ),
     "VMDK035": Kind(
-        _E, "grain tables lost", "the disk reads as empty, and its data is still in the file"
+        _E,
+        "grain tables lost",
+        "some or all of the disk reads as zeros, and its data is in the file",
     ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
@@ -173,7 +175,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "FAT047": Kind(_W, "long name with another checksum", "only the short name is shown"),
     "FAT048": Kind(_W, "invalid long name", "the file cannot be reached everywhere"),
     "FAT049": Kind(_W, "long-name record with odd fields", "some systems do not show the name"),
-    "FAT050": Kind(_E, "lost folder", "nothing that is in it can be reached"),
+    "FAT050": Kind(_W, "lost folder", "nothing that is in it can be reached"),
     # -- flash --------------------------------------------------------------------------------
     "FLASH001": Kind(_W, "clean marker unreadable", "the segment's erase count is lost, no data"),
     "FLASH002": Kind(_W, "open header unreadable", "its records are read all the same"),
@@ -233,5 +235,8 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "VM010": Kind(_E, "a file is the disk of two nodes", "they overwrite each other"),
     "VM011": Kind(_E, "a disk is too small for its role", "the appliance does not boot"),
+    "VM012": Kind(
+        _W, "the .vmx names a disk below a snapshot", "the next write makes the snapshot useless"
+    ),
 }
 """Every code there is, by room, in order."""

@@ -75,6 +75,9 @@ BOOT_STATE_DIRTY: Final = 0x01
 
 Source: dosfstools and Linux, MS calls the byte reserved. Confidence: inferred."""
 
+BOOT_STATE_ERROR: Final = 0x02
+"""Bit of the boot sector's state byte that asks for a test of the surface. As above."""
+
 NO_LABEL: Final = b"NO NAME    "
 """The label of a volume that has none. Source: MS, BS_VolLab. Confidence: stated."""
 

@@ -82,7 +82,8 @@ def disk_in(
         is_vmdk = vmdk.is_vmdk(raw)
         if not is_vmdk:
             refuse_foreign(raw)
-            _refuse_misnamed(raw)
+            _refuse_beheaded(raw)
+            _refuse_misnamed(raw.name)
             if not as_found:
                 _refuse_unfit(raw)
     except BaseException:
@@ -108,29 +109,31 @@ def refuse_foreign(raw: BlockDevice) -> None:
             )
 
 
-def _refuse_misnamed(raw: BlockDevice) -> None:
+def _refuse_beheaded(raw: BlockDevice) -> None:
+    """Refuse as raw what is a VMDK by all but its first bytes, whatever its name.
+
+    Raises:
+        VmdkError: it is one.
+    """
+    from ipva_storage import vmdk
+
+    if vmdk.is_beheaded(raw):
+        remedy = "mend it with: ipva disk repair DISK"
+        raise VmdkError("it is a VMDK whose start is lost", where=raw.name, remedy=remedy)
+
+
+def _refuse_misnamed(name: str) -> None:
     """Refuse as raw what is named .vmdk: a write would finish off a disk whose start is lost.
 
     Raises:
         VmdkError: it is so named.
     """
-    from ipva_storage import vmdk
-
-    if not raw.name.lower().endswith(".vmdk") or _is_flat_extent(raw.name):
-        return
-    if vmdk.is_beheaded(raw):
-        told = shlex.quote(printable(raw.name))
+    if name.lower().endswith(".vmdk") and not _is_flat_extent(name):
         raise VmdkError(
-            "its start is lost: there is a descriptor or a footer, and no header",
-            where=raw.name,
-            offset_bytes=0,
-            remedy=f"mend it with: ipva disk repair {told}",
+            "it is named .vmdk and holds neither a sparse extent nor a descriptor",
+            where=name,
+            remedy="rename it to .img if it is a raw image; else restore it from a backup",
         )
-    raise VmdkError(
-        "it is named .vmdk and holds neither a sparse extent nor a descriptor",
-        where=raw.name,
-        remedy="rename it to .img if it is a raw image; else its start is lost",
-    )
 
 
 def _refuse_unfit(raw: BlockDevice) -> None:

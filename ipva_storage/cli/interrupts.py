@@ -1,14 +1,51 @@
-"""Ctrl-C at a safe point: between two files or pieces, never in the middle of a commit."""
+"""Ctrl-C at a safe point: between two files or pieces, never in the middle of a commit.
+
+A request to end (SIGTERM) and the end of the terminal (SIGHUP) count as Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What ends a job; Windows has no SIGHUP."""
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Let all of them raise `KeyboardInterrupt`, so that nothing is left half-written."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[..., None]) -> Iterator[None]:
+    """A handler for those that are not ignored, as under nohup; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    heard = [each for each, old in before.items() if old not in (signal.SIG_IGN, None)]
+    for each in heard:
+        signal.signal(each, handler)
+    try:
+        yield
+    finally:
+        for each in heard:
+            signal.signal(each, before[each])
 
 
 @contextlib.contextmanager
@@ -18,9 +55,6 @@ def deferred() -> Iterator[Callable[[], None]]:
     Yields:
         What the job calls where it may stop: it raises `KeyboardInterrupt` if Ctrl-C came.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
     is_asked = False
 
     def note(*_: object) -> None:
@@ -33,8 +67,5 @@ def deferred() -> Iterator[Callable[[], None]]:
         if is_asked:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
+    with _handled(note):
         yield check
-    finally:
-        signal.signal(signal.SIGINT, before)

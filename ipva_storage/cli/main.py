@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipva_storage import __version__
+from ipva_storage.cli import interrupts
 from ipva_storage.cli.lazy import Entry, LazyGroup
 from ipva_storage.errors import IpvaError
 from ipva_storage.units import printable
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = program.main(words, prog_name="ipva", standalone_mode=False, color=colour)
+        with interrupts.raised():
+            status = program.main(words, prog_name="ipva", standalone_mode=False, color=colour)
         sys.stdout.flush()
         code = status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -96,6 +98,6 @@ def _refuse(error: IpvaError, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.remedy}
+        places = {"where": error.where, "offset": error.offset_bytes, "remedy": error.advice}
         click.echo(json.dumps({"error": {"message": error.message, **places}}))
     return CANNOT_RUN

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ipva_storage.cli import leftovers
 from ipva_storage.device import Folder, RawDevice
 from ipva_storage.errors import IpvaError, UsageError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from ipva_storage.appliance import Appliance
     from ipva_storage.device import BlockDevice
@@ -107,6 +110,8 @@ def open_disk(
     """
     device = _open_device(text, writable=writable and not dry_run, allow_outside=allow_outside)
     try:
+        if writable:
+            _refuse_change(device)
         if dry_run:
             from ipva_storage.device import OverlayDevice
 
@@ -119,6 +124,30 @@ def open_disk(
         device.close()
 
 
+def _refuse_change(device: BlockDevice) -> None:
+    """Refuse to write to a disk that a snapshot needs, or that an earlier job left half changed.
+
+    Raises:
+        IpvaError: it is one of them.
+    """
+    descriptor = getattr(device, "descriptor", None)
+    path = Path(device.name)
+    if descriptor is not None:
+        from ipva_storage.vmdk import chain
+
+        chain.refuse_children(Folder(path.parent), path.name, descriptor, device.name)
+    leftovers.refuse_unfinished(Path(file.name) for file in getattr(device, "files", (device,)))
+
+
+def files_of(path: Path, *, allow_outside: bool = False) -> list[Path]:
+    """The files of the disk in an image file, and of those below it; itself where it is damaged."""
+    try:
+        with contextlib.closing(open_image(path, allow_outside=allow_outside)) as device:
+            return list(_files(device))
+    except IpvaError:
+        return [path]
+
+
 def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevice:
     vm, role = split_role(text)
     if role is not None:
@@ -126,13 +155,17 @@ def _open_device(text: str, *, writable: bool, allow_outside: bool) -> BlockDevi
 
         machine = open_vm(vm, allow_outside=allow_outside)
         return machine.open_disk(Role(role), writable=writable)
+    _refuse_folder(text)
+    return open_image(text, writable=writable, allow_outside=allow_outside)
+
+
+def _refuse_folder(text: str) -> None:
     if Path(text).is_dir():
         raise UsageError(
             "it is a folder, not a disk",
             where=text,
-            remedy=f"name one of its disks, like {text}#cf",
+            remedy=f"name one of its disks, like {shlex.quote(f'{text}#cf')}",
         )
-    return open_image(text, writable=writable, allow_outside=allow_outside)
 
 
 def open_image(
@@ -150,13 +183,23 @@ def open_image(
     return image.disk_in(raw, folder, writable=writable, as_found=True)
 
 
-@contextlib.contextmanager
-def open_volume(text: str, *, writable: bool = False, dry_run: bool = False) -> Iterator[FatVolume]:
+def open_volume(
+    text: str, *, writable: bool = False, dry_run: bool = False, code_page: str = "cp437"
+) -> AbstractContextManager[FatVolume]:
     """The first FAT volume of a disk, flushed and closed at the end of the block."""
+    opened = open_disk(text, writable=writable, dry_run=dry_run)
+    return volume_on(opened, writable=writable, code_page=code_page)
+
+
+@contextlib.contextmanager
+def volume_on(
+    opened: AbstractContextManager[BlockDevice], *, writable: bool, code_page: str
+) -> Iterator[FatVolume]:
+    """As `open_volume`, on a disk that is opened otherwise."""
     from ipva_storage import fat
 
-    with open_disk(text, writable=writable, dry_run=dry_run) as device:
-        volume = fat.open_first(device)
+    with opened as device:
+        volume = fat.open_first(device, code_page=code_page)
         try:
             yield volume
             if writable:
@@ -175,6 +218,7 @@ def image_path(text: str, *, allow_outside: bool = False) -> Path:
     """The file that holds a disk, for jobs that look at the image and not through it."""
     vm, role = split_role(text)
     if role is None:
+        _refuse_folder(text)
         return Path(text)
     from ipva_storage.appliance import Role
 

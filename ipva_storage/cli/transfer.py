@@ -1,8 +1,9 @@
-"""Trees of files between the host and a FAT volume: what `ipva fs get`, `put` and `rm` do."""
+"""Trees of files between the host and a FAT volume: what `ipva fs get`, `put` and `mv` do."""
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -11,6 +12,7 @@ from ipva_storage.errors import FatExistsError, FatNotFoundError, UsageError
 from ipva_storage.units import MIB
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator, Sequence
 
     from ipva_storage.fat import FatEntry, FatVolume
@@ -161,7 +163,9 @@ def _chunks(file: RawDevice, may_stop: Callable[[], None]) -> Iterator[bytes]:
 
 def _modified(path: Path) -> dt.datetime:
     """Local wall-clock time, as FAT keeps it."""
-    return dt.datetime.fromtimestamp(path.stat().st_mtime)
+    from ipva_storage.fat import clock
+
+    return clock.of_host(path.stat().st_mtime)
 
 
 def get(volume: FatVolume, path: str, out: Path, *, force: bool, progress: Progress) -> int:
@@ -176,7 +180,7 @@ def get(volume: FatVolume, path: str, out: Path, *, force: bool, progress: Progr
         entry = volume.stat(path)
         if not entry.is_dir:
             target = out / entry.name if out.is_dir() else out
-            _get_file(volume, path, target, force=force)
+            _get_file(volume, path, entry, target, force=force)
             progress(entry.size_bytes, entry.size_bytes)
             return 1
     found = list(volume.walk(path))
@@ -189,7 +193,7 @@ def get(volume: FatVolume, path: str, out: Path, *, force: bool, progress: Progr
         if each.is_dir:
             _host_folder(target)
             continue
-        _get_file(volume, inner, target, force=force)
+        _get_file(volume, inner, each, target, force=force)
         done, count = done + each.size_bytes, count + 1
         progress(done, total)
     return count
@@ -211,25 +215,27 @@ def _host_folder(path: Path) -> None:
         ) from error
 
 
-def _get_file(volume: FatVolume, path: str, target: Path, *, force: bool) -> None:
+def _get_file(volume: FatVolume, path: str, entry: FatEntry, target: Path, *, force: bool) -> None:
     with Folder(target.parent).new_file(target.name, force=force) as file:
         at = 0
         for chunk in volume.read_chunks(path):
             file.resize(at + len(chunk))
             file.write(at, chunk)
             at += len(chunk)
+    modified = entry.modified.timestamp()
+    with contextlib.suppress(OSError):  # a host that keeps no times has the content all the same
+        os.utime(target, (modified, modified))
 
 
-def remove(volume: FatVolume, path: str, *, recursive: bool) -> int:
-    """Delete a file or an empty folder, or a whole tree.
+def move(volume: FatVolume, source: str, target: str, *, force: bool) -> str:
+    """Move or rename within a volume; into a folder under its own name.
 
     Returns:
-        How many files and folders went.
+        The path that it has now.
     """
-    entry = volume.stat(path)
-    below = [inner for inner, _ in volume.walk(path)] if recursive and entry.is_dir else []
-    with volume.batch():
-        for inner in reversed(below):
-            volume.delete(inner)
-        volume.delete(path)
-    return len(below) + 1
+    entry = volume.stat(source)
+    found = _stat(volume, target) if target.strip("/") else None
+    is_itself = found is not None and found.first_cluster == entry.first_cluster and found.is_dir
+    if target.endswith("/") or (found is not None and found.is_dir and not is_itself):
+        target = str(PurePosixPath("/", target) / entry.name)
+    return str(PurePosixPath(target).parent / volume.move(source, target, force=force).name)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ipva_storage.cli import interrupts, output, targets
+from ipva_storage.cli import interrupts, leftovers, output, targets
 from ipva_storage.errors import DeviceError, IpvaError, UsageError
 from ipva_storage.units import format_size
 
@@ -61,10 +61,12 @@ def journal_path(
         dry_run: nothing is overwritten, so nothing is saved.
 
     Raises:
-        UsageError: the user's file is the image, or exists already.
+        UsageError: the user's file is the image, or exists already; or an earlier job on the image
+            was cut, and its journal is there.
     """
     if dry_run:
         return None
+    leftovers.refuse_unfinished(targets.files_of(image, allow_outside=True))
     if undo_file is not None:
         path = Path(undo_file)
         if path.exists() and path.samefile(image):
@@ -108,7 +110,7 @@ class Undo:
             return folder
         from ipva_storage.device.undo import UndoFolder
 
-        return UndoFolder(folder.path, self._journal, allow_outside=folder.allow_outside)
+        return UndoFolder(folder, self._journal)
 
     def say(self) -> None:
         """Tell the user how to take the job back, where there is anything to."""
@@ -182,7 +184,7 @@ def _take_back(journal: UndoJournal, path: Path, error: BaseException) -> None:
         return
     try:
         with interrupts.deferred(), RawDevice(path, writable=True) as file:
-            restore(file, ImageFolder(path, allow_outside=True))
+            restore(file, ImageFolder(path, allow_outside=True), force=True)
     except (IpvaError, KeyboardInterrupt) as second:
         reason = " ".join(str(error).split()) or "interrupted"
         raise IpvaError(

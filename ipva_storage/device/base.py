@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -179,6 +179,9 @@ def read(device: BlockDevice, offset_bytes: int, length_bytes: int) -> bytes:
         DeviceError: the range leaves the device, or it cannot be read. A claim of an absurd length
             fails before any memory is taken.
     """
+    take: Callable[[int, int], bytes] | None = getattr(device, "read_bytes", None)
+    if take is not None:
+        return take(offset_bytes, length_bytes)
     if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > device.size_bytes:
         raise DeviceError(
             f"{length_bytes} bytes there leave the device, which ends at {device.size_bytes}",

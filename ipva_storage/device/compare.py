@@ -63,9 +63,12 @@ def _differing(
 
 
 def _data(one: BlockDevice, other: BlockDevice, end: int) -> Iterator[tuple[int, int]]:
-    """What is data in either device, up to a byte."""
+    """What is data in either device, in whole sectors, up to a byte."""
     starts: list[tuple[int, int]] = sorted(
-        (run.offset_bytes, min(run.offset_bytes + run.length_bytes, end))
+        (
+            run.offset_bytes // SECTOR_BYTES * SECTOR_BYTES,
+            min(-(-(run.offset_bytes + run.length_bytes) // SECTOR_BYTES) * SECTOR_BYTES, end),
+        )
         for device in (one, other)
         for run in device.extents()
         if run.is_data and run.offset_bytes < end

@@ -30,11 +30,9 @@ class DirectWriter:
     """Writes to an open file past the cache, as far as the host and the alignment allow."""
 
     def __init__(self, file: int) -> None:
-        """Open the file once more, by its descriptor."""
+        """Open the file once more, by its descriptor, at the first write that may go this way."""
+        self._origin: int | None = file if hasattr(os, "O_DIRECT") else None
         self._file = -1
-        if hasattr(os, "O_DIRECT"):
-            with contextlib.suppress(OSError):  # a host or a file system that knows no such thing
-                self._file = os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_DIRECT)
 
     def write(self, view: memoryview, offset_bytes: int) -> int:
         """How many of the first bytes were written; what is left is for a usual write.
@@ -42,15 +40,23 @@ class DirectWriter:
         Errors that a usual write would meet too are left to that.
         """
         length = len(view) // ALIGNMENT_BYTES * ALIGNMENT_BYTES
-        if self._file < 0 or length < DIRECT_MIN_BYTES or offset_bytes % ALIGNMENT_BYTES:
+        if length < DIRECT_MIN_BYTES or offset_bytes % ALIGNMENT_BYTES or not self._is_open():
             return 0
         try:
             return os.pwrite(self._file, view[:length], offset_bytes)
         except OSError:  # memory that is not aligned, for one
             return 0
 
+    def _is_open(self) -> bool:
+        if self._origin is not None:
+            place, self._origin = f"/proc/self/fd/{self._origin}", None
+            with contextlib.suppress(OSError):  # a host or a file system that knows no such thing
+                self._file = os.open(place, os.O_WRONLY | os.O_DIRECT)
+        return self._file >= 0
+
     def close(self) -> None:
         """Close what was opened."""
+        self._origin = None
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

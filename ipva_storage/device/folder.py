@@ -27,10 +27,23 @@ class Folder:
     leaves the folder is followed only where the user said that it may (`allow_outside`).
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_outside: bool = False) -> None:
-        """Work in the folder at `path`, which need not exist until a file is made."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allow_outside: bool = False,
+        shown: Path | None = None,
+    ) -> None:
+        """Work in the folder at `path`, which need not exist until a file is made.
+
+        Args:
+            path: where it is.
+            allow_outside: follow names that leave it.
+            shown: where messages say that new files are, when they are to be there in the end.
+        """
         self.path = Path(path)
         self.allow_outside = allow_outside
+        self._shown = self.path if shown is None else shown
 
     def __repr__(self) -> str:
         return f"<Folder {self.path}>"
@@ -76,6 +89,13 @@ class Folder:
             return sorted(entry.name for entry in self.path.iterdir() if entry.is_file())
         except OSError:
             return []
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name; a name that leaves the folder has none."""
+        try:
+            return self.resolve(name).is_file()
+        except (DeviceError, OSError):
+            return False
 
     def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """Open a file of this folder.
@@ -157,7 +177,7 @@ class Folder:
         # Short enough for any file system, and not the name's end, so that nobody takes it for one.
         temporary = self.path / f".{path.name[:40]}.{os.urandom(4).hex()}.part"
         try:
-            with RawDevice.create(temporary) as device:
+            with RawDevice.create(temporary, name=str(self._shown / path.name)) as device:
                 yield device
             with RawDevice(temporary, writable=True) as device:  # a VMDK may have closed it
                 device.flush()
@@ -175,6 +195,54 @@ class Folder:
                 where=str(self.path),
                 remedy="name another",
             ) from error
+
+
+class FolderAround(Folder):
+    """A folder around another one, which does all that a class made from this one does not."""
+
+    def __init__(self, folder: Folder) -> None:
+        """Stand for `folder`."""
+        super().__init__(folder.path, allow_outside=folder.allow_outside)
+        self._folder = folder
+
+    def resolve(self, name: str) -> Path:
+        """The path of a file in the folder within."""
+        return self._folder.resolve(name)
+
+    def beside(self, name: str) -> Folder:
+        """The folder that a file is in."""
+        beside = self._folder.beside(name)
+        return self if beside is self._folder else self._around(beside)
+
+    def _around(self, folder: Folder) -> Folder:
+        """The same around another folder."""
+        return FolderAround(folder)
+
+    def names(self) -> list[str]:
+        """Names of the files of the folder within."""
+        return self._folder.names()
+
+    def has(self, name: str) -> bool:
+        """Whether the folder within has a file of that name."""
+        return self._folder.has(name)
+
+    def open(self, name: str, *, writable: bool = False) -> FileDevice:
+        """Open a file of the folder within."""
+        return self._folder.open(name, writable=writable)
+
+    def create(self, name: str) -> FileDevice:
+        """A new, empty file in the folder within."""
+        return self._folder.create(name)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the folder within."""
+        self._folder.remove(name)
+
+    @contextlib.contextmanager
+    def new_file(self, name: str, *, force: bool = False) -> Iterator[FileDevice]:
+        """A file that appears in the folder within when the block ends well."""
+        with self._folder.new_file(name, force=force) as file:
+            yield file
 
 
 def _is_plain(name: str) -> bool:

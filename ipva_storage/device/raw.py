@@ -51,7 +51,7 @@ class RawDevice(Device):
             self._size_bytes = self._measure()
         except (OSError, ValueError) as error:
             self.close()
-            raise DeviceError(_reason(error), where=self.name) from error
+            raise refusal(error, self.name) from error
         try:
             if writable:
                 _lock(self._file, self.name)
@@ -60,19 +60,31 @@ class RawDevice(Device):
             raise
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], size_bytes: int = 0) -> RawDevice:
+    def create(
+        cls, path: str | os.PathLike[str], size_bytes: int = 0, *, name: str | None = None
+    ) -> RawDevice:
         """Make a new file of zeros, which must not exist yet, open for writing.
+
+        Args:
+            path: where it is.
+            size_bytes: its length.
+            name: what messages call it, where it is to have another name in the end.
 
         Raises:
             DeviceError: it exists, or cannot be made.
         """
-        name = os.fspath(path)
+        where = os.fspath(path) if name is None else name
         try:
-            with open(name, "xb") as file:  # noqa: PTH123
+            with open(path, "xb") as file:  # noqa: PTH123
                 file.truncate(size_bytes)
         except OSError as error:
-            raise DeviceError(_reason(error), where=name) from error
-        device = cls(path, writable=True)
+            raise refusal(error, where) from error
+        try:
+            device = cls(path, writable=True)
+        except DeviceError as error:
+            error.where = where
+            raise
+        device.name = where
         device._direct = DirectWriter(device._file)
         return device
 
@@ -90,8 +102,7 @@ class RawDevice(Device):
             try:  # not by _told, which takes longer than a small read
                 count = _read_at(self._file, view[done:] if done else view, offset_bytes + done)
             except OSError as error:
-                place = offset_bytes + done
-                raise DeviceError(_reason(error), where=self.name, offset_bytes=place) from error
+                raise refusal(error, self.name, offset_bytes + done) from error
             if not count:
                 raise DeviceError(
                     "the file ended early: something cut it while it was open",
@@ -99,6 +110,20 @@ class RawDevice(Device):
                     offset_bytes=offset_bytes + done,
                 )
             done += count
+
+    def read_bytes(self, offset_bytes: int, length_bytes: int, /) -> bytes:
+        """Bytes as an object of their own, without the copy that a buffer costs."""
+        self._check(offset_bytes, length_bytes)
+        if hasattr(os, "pread"):
+            try:
+                found = os.pread(self._file, length_bytes, offset_bytes)
+            except OSError as error:
+                raise refusal(error, self.name, offset_bytes) from error
+            if len(found) == length_bytes:
+                return found
+        buffer = bytearray(length_bytes)
+        self.read_into(offset_bytes, buffer)
+        return bytes(buffer)
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
         """Put `data` at `offset_bytes`."""
@@ -186,20 +211,37 @@ class RawDevice(Device):
         try:
             yield
         except OSError as error:
-            raise DeviceError(_reason(error), where=self.name, offset_bytes=offset_bytes) from error
+            raise refusal(error, self.name, offset_bytes) from error
 
 
-def _reason(error: OSError | ValueError) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
+def refusal(
+    error: OSError | ValueError, where: str, offset_bytes: int | None = None
+) -> DeviceError:
+    """The host's refusal as ours, with the way out where there is one."""
+    code = error.errno if isinstance(error, OSError) else None
     reasons = {
         errno.ENOENT: "there is no such file",
         errno.EISDIR: "it is a folder; name an image file",
         errno.EACCES: "permission denied; check who may open it",
         errno.EEXIST: "it exists already; choose another name",
-        errno.ENOSPC: "the host disk is full; make room and run it again",
+        errno.ENOSPC: "the host disk is full",
+        errno.EDQUOT: "your share of the host disk is used up",
+        errno.EFBIG: "the host lets no file be as long as that",
+        errno.EMFILE: "too many files are open",
     }
-    return reasons.get(error.errno or 0, error.strerror or str(error))
+    remedies = {
+        errno.ENOSPC: "make room and run it again",
+        errno.EDQUOT: "make room and run it again",
+        errno.EFBIG: "see ulimit -f, or use a folder whose file system takes it",
+        errno.EMFILE: "allow more with: ulimit -n 4096",
+    }
+    text = getattr(error, "strerror", None) or str(error)
+    return DeviceError(
+        reasons.get(code or 0, text),
+        where=where,
+        offset_bytes=offset_bytes,
+        remedy=remedies.get(code or 0),
+    )
 
 
 def _read_at(file: int, view: memoryview, offset_bytes: int) -> int:
@@ -233,6 +275,11 @@ def _lock(file: int, name: str) -> None:
         ) from error
     except OSError:  # a share that knows no locks; refusing it would leave no way to work there
         return
+    with contextlib.suppress(OSError):
+        if not os.path.samestat(os.fstat(file), os.stat(name)):  # noqa: PTH116
+            raise DeviceError(
+                "another process replaced it in this moment", where=name, remedy="run it again"
+            )
 
 
 def _punch(file: int, offset_bytes: int, length_bytes: int) -> bool:

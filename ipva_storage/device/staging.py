@@ -47,7 +47,7 @@ def staged(
         ) from error
     is_done = False
     try:
-        yield Folder(place)
+        yield Folder(place, shown=folder.path)
         _Move(place, folder.path, force=force).all(last)
         is_done = True
     finally:

@@ -28,6 +28,7 @@ def examine(appliance: Appliance) -> Iterator[Finding]:
 def _examine(appliance: Appliance, names: advice.Names) -> Iterator[Finding]:
     yield from machine.examine(appliance, names)
     yield from places.shared_files(appliance, names)
+    yield from places.below_snapshots(appliance, names)
     held = identity.recognise_all(appliance)
     for role in Role:
         yield from disks.examine(appliance, role, held, names)

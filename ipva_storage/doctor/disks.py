@@ -13,6 +13,7 @@ from ipva_storage.doctor import identity, places
 from ipva_storage.errors import IpvaError, NoDiskError, VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.units import MIB, format_size
+from ipva_storage.vmdk.checking.image import REPAIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +32,9 @@ def examine(
     would destroy it.
     """
     where = names.path(appliance, role)
+    is_mended = False
     for found in _image(appliance, role):
+        is_mended |= found.repair == REPAIR
         yield names.fill(replace(found, where=found.where or where), role)
     if identity.is_misplaced(role, held):
         yield places.misplaced(appliance, role, held, names)
@@ -41,7 +44,9 @@ def examine(
             for found in _CONTENTS[role](appliance, disk, names):
                 yield names.fill(replace(found, where=where), role)
     except IpvaError as error:
-        yield _unreadable(appliance, role, error, names)
+        unreadable = _unreadable(appliance, role, error, names)
+        first = f"mend its image first: {REPAIR}"
+        yield names.fill(replace(unreadable, repair=first), role) if is_mended else unreadable
 
 
 def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names) -> Finding:

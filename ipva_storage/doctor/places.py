@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from ipva_storage import vmdk
 from ipva_storage.appliance import Role
 from ipva_storage.doctor import identity
 from ipva_storage.errors import IpvaError
 from ipva_storage.findings import Finding
+from ipva_storage.vmdk import chain
+from ipva_storage.vmdk.access import read_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +46,34 @@ def _file_key(appliance: Appliance, role: Role) -> object | None:
         found = appliance.folder.resolve(appliance.disk_name(role)).stat()
         return (found.st_dev, found.st_ino)
     return None
+
+
+def below_snapshots(appliance: Appliance, names: Names) -> Iterator[Finding]:
+    """Disks that the .vmx names although snapshots were taken over them."""
+    for role in Role:
+        with contextlib.suppress(IpvaError):
+            name = appliance.disk_name(role)
+            for child in _children(appliance, name):
+                path = shlex.quote(str(appliance.folder.path / child))
+                yield Finding(
+                    "VM012",
+                    role.place,
+                    f"{child} is a snapshot over {name}, and the .vmx names {name}",
+                    where=names.path(appliance, role),
+                    repair=f'in {names.vmx} set ide{role.node}.fileName = "{child}"; or give its '
+                    f"changes to {name}: ipva disk snapshot commit --remove {path}",
+                )
+
+
+def _children(appliance: Appliance, name: str) -> list[str]:
+    """Snapshots over a disk, as the .vmx would name them."""
+    place = PurePath(name)
+    with appliance.folder.open(name) as raw:
+        if not vmdk.is_vmdk(raw):
+            return []
+        descriptor = read_descriptor(raw)
+    found = chain.children(appliance.folder.beside(name), place.name, descriptor)
+    return [str(place.with_name(child)) for child in found]
 
 
 def misplaced(

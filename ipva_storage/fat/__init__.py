@@ -6,11 +6,13 @@ table or folder. `summarise` tells size, free space and label without it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from ipva_storage.fat import geometry as _geometry
 from ipva_storage.fat import partitions
 from ipva_storage.fat.format import format  # noqa: A004 - the door's name in every room
+from ipva_storage.fat.partitioning import format_partitioned
 from ipva_storage.fat.partitions import Volume, check_table, find_volumes, first_fat
 from ipva_storage.fat.summary import VolumeSummary, summarise
 from ipva_storage.progress import silent
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipva_storage.device import BlockDevice
+    from ipva_storage.fat.defragmenting import Defragmented, defrag
     from ipva_storage.fat.deleted import DeletedFiles
     from ipva_storage.fat.disk import RepairedVolume
+    from ipva_storage.fat.growing import Grown, GrownDisk, grow, grow_disk
     from ipva_storage.fat.records import FatEntry
     from ipva_storage.fat.repairing import Repaired
     from ipva_storage.fat.restoring import Undeleted
@@ -29,18 +33,25 @@ if TYPE_CHECKING:
     from ipva_storage.progress import Progress
 
 __all__ = [
+    "Defragmented",
     "DeletedFiles",
     "FatEntry",
     "FatVolume",
+    "Grown",
+    "GrownDisk",
     "RepairedVolume",
     "Volume",
     "VolumeSummary",
     "check",
     "check_disk",
     "check_table",
+    "defrag",
     "find_volumes",
     "first_fat",
     "format",
+    "format_partitioned",
+    "grow",
+    "grow_disk",
     "open",
     "open_first",
     "partitions",
@@ -155,22 +166,23 @@ def undelete(
     return _undelete(device, path, dry_run=dry_run, code_page=code_page)
 
 
+_ON_DEMAND: Final = {
+    "Defragmented": "defragmenting",
+    "DeletedFiles": "deleted",
+    "FatEntry": "records",
+    "FatVolume": "volume",
+    "Grown": "growing",
+    "GrownDisk": "growing",
+    "RepairedVolume": "disk",
+    "defrag": "defragmenting",
+    "grow": "growing",
+    "grow_disk": "growing",
+}
+"""Names, and the module of each, which brings NumPy."""
+
+
 def __getattr__(name: str) -> object:
-    """Import `FatVolume` and `FatEntry`, which bring NumPy, when they are first named."""
-    if name == "FatVolume":
-        from ipva_storage.fat.volume import FatVolume
-
-        return FatVolume
-    if name == "FatEntry":
-        from ipva_storage.fat.records import FatEntry
-
-        return FatEntry
-    if name == "DeletedFiles":
-        from ipva_storage.fat.deleted import DeletedFiles
-
-        return DeletedFiles
-    if name == "RepairedVolume":
-        from ipva_storage.fat.disk import RepairedVolume
-
-        return RepairedVolume
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what is needed less often when it is first named."""
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

@@ -7,6 +7,7 @@ line says otherwise.
 from __future__ import annotations
 
 import functools
+import struct
 from typing import Final
 
 from ipva_formats import fat as layout
@@ -25,6 +26,22 @@ _DEVICE_TAILS_PLAIN: Final = 4
 """How many ~N tails Windows tries on the plain base. Source: Windows 2000 and later.
 Confidence: inferred."""
 _TAIL_MAX: Final = 999_999
+
+
+def check_code_page(name: str) -> str:
+    """Pass on the name of a code page that short names can be in.
+
+    Raises:
+        UsageError: Python knows none of that name.
+    """
+    try:
+        b"A".decode(name)
+        b"\xe9".decode(name, "replace")
+    except (LookupError, UnicodeError, ValueError) as error:
+        raise UsageError(
+            f"“{name}” is no code page", remedy="use one like cp437, cp850 or cp1252"
+        ) from error
+    return name
 
 
 def validate(name: str) -> str:
@@ -65,8 +82,8 @@ def encode_long(name: str) -> bytes:
 def fold(name: str) -> str:
     """What two names have in common when only their case differs.
 
-    One character becomes one, and nothing but a–z becomes ASCII, as in the table that Windows
-    compares with. Confidence: inferred.
+    One UTF-16 unit becomes one, so characters beyond the basic plane stay, and nothing but a–z
+    becomes ASCII, as in the table that Windows compares with. Confidence: inferred.
     """
     if name.isascii():
         return name.upper()
@@ -74,8 +91,11 @@ def fold(name: str) -> str:
 
 
 def _fold_character(char: str) -> str:
+    if char > "\uffff":
+        return char
     upper = char.upper()
-    return upper if len(upper) == 1 and (char.isascii() or not upper.isascii()) else char
+    is_one = len(upper) == 1 and upper <= "\uffff"
+    return upper if is_one and (char.isascii() or not upper.isascii()) else char
 
 
 def checksum(short: bytes) -> int:
@@ -112,6 +132,11 @@ def show_short(short: bytes, case_flags: int = 0, code_page: str = CODE_PAGE) ->
     return f"{base}.{extension}" if extension else base
 
 
+def show_label(label: bytes, code_page: str = CODE_PAGE) -> str:
+    """The 11 bytes of a label as people read it; nothing where there is none."""
+    return label.decode(code_page, "replace").rstrip(" ")
+
+
 def is_short_valid(short: bytes) -> bool:
     """Whether 11 bytes may be a file's short name, in the widest reading that peers take."""
     if short[0] in (0x20, 0x00, layout.MARK_DELETED):
@@ -121,6 +146,7 @@ def is_short_valid(short: bytes) -> bool:
     return not (bad or first < 0x20 or first == 0x7F or chr(first) in RESERVED or 0x2E in short)
 
 
+@functools.lru_cache(maxsize=4096)
 def fit_short(name: str) -> tuple[bytes, int] | None:
     """The 11 bytes and the case bits of a name that needs no long one, or None.
 
@@ -227,9 +253,8 @@ def hash_long(name: str) -> int:
     valid, because only uniqueness matters.
     """
     total = 0
-    encoded = encode_long(name)
-    for at in range(0, len(encoded), 2):
-        total = (total * 0x25 + int.from_bytes(encoded[at : at + 2], "little")) & 0xFFFF
+    for unit in struct.unpack(f"<{len(encode_long(name)) // 2}H", encode_long(name)):
+        total = (total * 0x25 + unit) & 0xFFFF
     signed = (total * 314_159_269) & 0xFFFFFFFF
     if signed & 0x80000000:
         signed = 0x100000000 - signed

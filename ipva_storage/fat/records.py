@@ -6,8 +6,8 @@ Vectorised; only making an entry for each live file is a loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - a dataclass field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import date, datetime  # noqa: TC003 - fields
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -26,9 +26,8 @@ ENTRY: Final = dtype_of(layout.ENTRY)
 LONG: Final = dtype_of(layout.LONG_ENTRY)
 
 
-@dataclass(frozen=True, slots=True)
-class FatEntry:
-    """A file or folder, as its records tell it."""
+class FatEntry(NamedTuple):
+    """A file or folder, as its records tell it. Times are local wall clock, without zone."""
 
     name: str
     """The long name, or the short one where there is no valid long one."""
@@ -36,11 +35,15 @@ class FatEntry:
     """As `BASE.EXT`, in upper case as on disk."""
     size_bytes: int
     modified: datetime
-    """Local wall clock, to 2 s."""
+    """To 2 s; 1980 where the records do not say."""
     is_dir: bool
     attributes: int
     first_cluster: int
     is_deleted: bool = False
+    created: datetime | None = None
+    """To 10 ms; None where the records do not say."""
+    accessed: date | None = None
+    """The day; None where the records do not say."""
 
 
 @dataclass(slots=True)
@@ -247,14 +250,14 @@ def long_name(units: npt.NDArray[np.uint16], short_record: int, count: int) -> s
 
 
 def _entry(row: tuple[Any, ...], name: str, *, is_fat32: bool, code_page: str) -> FatEntry:
-    short, attributes, case_flags, _, _, _, _, high, time, date, low, content_bytes = row
+    short, attributes, case_flags, _, _, _, _, high, time, day, low, content_bytes = row
     shown = names.show_short(short, case_flags, code_page).replace("/", "_") or "_"
     is_dir = bool(attributes & layout.ATTRIBUTE_FOLDER)
     return FatEntry(
         name=name or shown,
         short_name=names.show_short(short, 0, code_page),
         size_bytes=0 if is_dir else content_bytes,
-        modified=clock.decode(date, time),
+        modified=clock.decode(day, time),
         is_dir=is_dir,
         attributes=attributes,
         first_cluster=(high << 16 | low) if is_fat32 else low,

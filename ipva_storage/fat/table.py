@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from ipva_storage.fat.geometry import Geometry
 
 FREE: Final = 0
-_FEW: Final = 200
-"""Up to so many clusters a loop is faster than NumPy. Confidence: chosen."""
 _WINDOW: Final = 1 << 16
+_ATOM_BITS: Final = 512 * 8
+"""What a disk is taken to write whole, whatever the sector of the volume. Confidence: chosen."""
+_SHORT_RUN: Final = 64
+"""From this length on, runs are handled by NumPy instead of cluster by cluster."""
 
 
 def unpack_fat12(packed: bytes | bytearray, entry_count: int) -> npt.NDArray[np.uint32]:
@@ -76,26 +78,25 @@ def pack_fat12(values: npt.NDArray[np.uint32]) -> bytes:
 
 def runs(chain: Sequence[int]) -> list[tuple[int, int]]:
     """A chain as runs of neighbouring clusters: (first cluster, how many)."""
-    if len(chain) < _FEW:
-        return _few_runs(chain)
+    if len(chain) <= _SHORT_RUN:
+        return _short_runs(chain)
     numbers = np.asarray(chain, np.int64)
     starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
     lengths = np.diff(np.append(starts, len(numbers)))
     return list(zip(numbers[starts].tolist(), lengths.tolist(), strict=True))
 
 
-def _few_runs(chain: Sequence[int]) -> list[tuple[int, int]]:
+def _short_runs(chain: Sequence[int]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    first = count = 0
+    first = following = -1
     for cluster in chain:
-        if cluster == first + count and count:
-            count += 1
-            continue
-        if count:
-            found.append((first, count))
-        first, count = cluster, 1
-    if count:
-        found.append((first, count))
+        if cluster != following:
+            if first >= 0:
+                found.append((first, following - first))
+            first = cluster
+        following = cluster + 1
+    if first >= 0:
+        found.append((first, following - first))
     return found
 
 
@@ -184,6 +185,32 @@ class FatTable:
         self._dirty_sectors.add(first_bit // sector_bits)
         self._dirty_sectors.add((first_bit + self._bits - 1) // sector_bits)
 
+    def put_all(
+        self,
+        clusters: Sequence[int] | npt.NDArray[np.int64],
+        values: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None:
+        """Change many entries in memory.
+
+        Args:
+            clusters: which, each once.
+            values: what they become, as many.
+        """
+        if len(clusters) <= _SHORT_RUN:
+            for cluster, value in zip(clusters, values, strict=True):
+                self.put(int(cluster), int(value))
+            return
+        at, new = np.asarray(clusters, np.int64), np.asarray(values, np.uint32)
+        old = self.values[at]
+        counts = (at >= layout.FIRST_CLUSTER) & (at < self.limit)
+        self.free_count += int(np.count_nonzero(counts & (new == FREE)))
+        self.free_count -= int(np.count_nonzero(counts & (old == FREE)))
+        self.values[at] = new
+        first_bits = at[old != new] * self._bits
+        sector_bits = self._geometry.sector_bytes * 8
+        for bits in (first_bits, first_bits + self._bits - 1):
+            self._dirty_sectors.update(np.unique(bits // sector_bits).tolist())
+
     def follow(self, first: int, *, limit: int | None = None) -> tuple[list[int], str | None]:
         """The chain from `first` on, and what is wrong with its end.
 
@@ -208,6 +235,41 @@ class FatTable:
             return self._cut_ring(chain), "it runs in a ring"
         return chain, None
 
+    def follow_runs(
+        self, first: int, *, limit: int | None = None
+    ) -> tuple[list[tuple[int, int]], str | None]:
+        """As `follow`, with the chain as runs: what a long file in few pieces is fast with."""
+        found: list[tuple[int, int]] = []
+        view, entries = self._view, len(self.values)
+        left = entries if limit is None else min(limit, entries)
+        at = first
+        while left:
+            if not layout.FIRST_CLUSTER <= at < entries:
+                return found, None if found and self.is_end(at) else self._stop(at)
+            start, stop = at, min(at + left, entries)
+            at += 1
+            while at < stop and view[at - 1] == at:
+                at += 1
+                if at - start == _SHORT_RUN:
+                    at = self._run_stop(at, stop)
+            found.append((start, at - start))
+            left -= at - start
+            at = view[at - 1]
+        ordered = sorted(found) if len(found) > 1 else []
+        if any(one + count > other for (one, count), (other, _) in itertools.pairwise(ordered)):
+            return runs(self._cut_ring(expand(found))), "it runs in a ring"
+        return found, None
+
+    def _run_stop(self, at: int, stop: int) -> int:
+        """Where a run of neighbours ends that reaches to before `at`, looking at many at once."""
+        while at < stop:
+            last = min(at + _WINDOW, stop)
+            goes_on = self.values[at - 1 : last - 1] == np.arange(at, last, dtype=np.uint32)
+            if not goes_on.all():
+                return at + int(np.argmin(goes_on))
+            at = last
+        return at
+
     def _cut_ring(self, chain: list[int]) -> list[int]:
         seen = dict.fromkeys(chain)
         return list(seen)
@@ -224,8 +286,8 @@ class FatTable:
 
         Args:
             count: how many.
-            whole_entries: take only clusters whose entry lies within one sector, so that a torn
-                write cannot break the chain when it grows (FAT12 has others).
+            whole_entries: take only clusters whose entry lies within one sector of 512 bytes, so
+                that a torn write cannot break the chain when it grows (FAT12 has others).
 
         Raises:
             NoSpaceError: there are fewer; nothing is taken.
@@ -238,15 +300,29 @@ class FatTable:
                 where=self._device.name,
                 remedy="delete files, or use a larger disk",
             )
+        if not count:
+            return []
+        first, stop = self.next_free, self.next_free + count
+        is_run = stop <= self.limit and not self.values[first:stop].any()
+        if is_run and not whole_entries:
+            return self._take_run(first, stop)
         chain = self._find(count, whole_entries=whole_entries)
         if len(chain) < count:
             raise NoSpaceError("the volume is full", where=self._device.name)
-        for cluster, following in itertools.pairwise(chain):
-            self.put(cluster, following)
-        if chain:
-            self.put(chain[-1], self.end)
-            self.next_free = chain[-1] + 1
+        self.put_all(chain, [*chain[1:], self.end])
+        self.next_free = chain[-1] + 1
         return chain
+
+    def _take_run(self, first: int, stop: int) -> list[int]:
+        """Chain neighbours that are free."""
+        self.values[first:stop] = np.arange(first + 1, stop + 1, dtype=np.uint32)
+        self._view[stop - 1] = self.end
+        self.free_count -= stop - first
+        self.next_free = stop
+        sector_bits = self._geometry.sector_bytes * 8
+        last = (stop * self._bits - 1) // sector_bits
+        self._dirty_sectors.update(range(first * self._bits // sector_bits, last + 1))
+        return list(range(first, stop))
 
     def _find(self, count: int, *, whole_entries: bool) -> list[int]:
         found: list[int] = []
@@ -256,8 +332,7 @@ class FatTable:
                 break
             free = np.flatnonzero(self.values[first:stop] == FREE) + first
             if whole_entries and self._bits == 12:
-                sector_bits = self._geometry.sector_bytes * 8
-                free = free[free * 12 % sector_bits + 12 <= sector_bits]
+                free = free[free * 12 % _ATOM_BITS + 12 <= _ATOM_BITS]
             found.extend(free[: count - len(found)].tolist())
         return found
 
@@ -270,10 +345,19 @@ class FatTable:
                 first += width
                 width = min(width * 8, _WINDOW)
 
-    def release(self, chain: Iterable[int]) -> None:
+    def release(self, chain: Sequence[int]) -> None:
         """Mark the clusters of a chain free, in memory."""
-        for cluster in chain:
-            self.put(cluster, FREE)
+        self.put_all(chain, [FREE] * len(chain))
+
+    def is_whole_entry(self, cluster: int) -> bool:
+        """Whether the entry of a cluster lies within one sector of 512 bytes."""
+        return self._bits != 12 or cluster * 12 % _ATOM_BITS + 12 <= _ATOM_BITS
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the bit is cleared that says that no read or write ever failed."""
+        bit = layout.NO_ERROR_BIT[self._bits]
+        return bool(bit) and not self._view[1] & bit
 
     def set_clean(self, is_clean: bool) -> None:
         """Set or clear the clean-shutdown bit; FAT12 has none."""
@@ -324,16 +408,15 @@ class FatTable:
         return values.astype("<u2" if width == 2 else "<u4").tobytes().ljust(length, b"\0")
 
 
-def check_chain(chain: list[int], fault: str | None, what: str, name: str) -> list[int]:
-    """Pass a chain on, or refuse it.
+def check_chain(cluster_count: int, fault: str | None, what: str, name: str) -> None:
+    """Refuse a chain that is broken after so many clusters.
 
     Raises:
         FatError: `fault` says what is wrong with it.
     """
-    if fault is None:
-        return chain
-    raise FatError(
-        f"the chain of {what} is broken after {len(chain)} clusters: {fault}",
-        where=name,
-        remedy="run a check of the volume",
-    )
+    if fault is not None:
+        raise FatError(
+            f"the chain of {what} is broken after {cluster_count} clusters: {fault}",
+            where=name,
+            remedy="run a check of the volume",
+        )

@@ -98,6 +98,10 @@ class MemoryFolder(Folder):
         """Names of the files, sorted."""
         return sorted(self._names)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return name in self._names
+
     def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """Open a file; until it is closed nobody else writes to one that was opened for writing.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,7 +15,14 @@ from hypothesis.stateful import (
 
 from ipva_storage import fat
 from ipva_storage.device import MemoryDevice
-from ipva_storage.errors import FatError, FatExistsError, FatNotFoundError, NoSpaceError
+from ipva_storage.errors import (
+    FatError,
+    FatExistsError,
+    FatNotFoundError,
+    NoSpaceError,
+    UsageError,
+)
+from ipva_storage.fat.names import RESERVED
 from ipva_storage.findings import Severity
 from ipva_storage.units import KIB, MIB
 
@@ -30,8 +37,10 @@ _EDGE: Final = " ."
 
 
 def names() -> st.SearchStrategy[str]:
-    """Names that Windows takes, short and long, some beyond ASCII and the basic plane."""
-    plain = st.text(ALPHABET, min_size=1, max_size=40).filter(
+    """Names that Windows takes, short and long, from all of Unicode's planes."""
+    any_plane = st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters=RESERVED)
+    characters = st.sampled_from(ALPHABET) | any_plane
+    plain = st.text(characters, min_size=1, max_size=40).filter(
         lambda name: name[0] not in _EDGE and name[-1] not in _EDGE
     )
     few = st.sampled_from(["README.TXT", "readme.txt", "Read me.txt", "a", "A.b", "ipva.bin"])
@@ -43,8 +52,16 @@ def serious(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity is not Severity.INFO]
 
 
+def jobs() -> st.SearchStrategy[list[tuple[str, int, bytes]]]:
+    """What may be done with an open file: a verb, a place, and bytes."""
+    verbs = st.sampled_from(["write", "write", "truncate", "flush", "read"])
+    at = st.integers(0, 9000) | st.integers(0, 200_000)
+    data = st.binary(max_size=40).map(lambda few: few * 50) | st.binary(max_size=20)
+    return st.lists(st.tuples(verbs, at, data), min_size=1, max_size=6)
+
+
 class FatMachine(RuleBasedStateMachine):
-    """Writes, replaces, deletes and makes folders; the volume holds what the dict holds."""
+    """Everything that changes files and folders; the volume holds what the dict holds."""
 
     @initialize(kind=st.sampled_from(KINDS))
     def format(self, kind: tuple[int, int, int]) -> None:
@@ -162,6 +179,120 @@ class FatMachine(RuleBasedStateMachine):
                     continue
                 self.files[key] = content
                 self.shown.setdefault(key, path)
+        self.is_changed = True
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), work=jobs(), mode=st.sampled_from(["r+", "a+", "w+"]))
+    def open_file(self, data: st.DataObject, work: list[tuple[str, int, bytes]], mode: str) -> None:
+        """Read, write and cut through a file object; where there is no room, nothing changes."""
+        key = data.draw(st.sampled_from(sorted(self.files)))
+        content = bytearray(b"" if mode == "w+" else self.files[key])
+        with self.volume.open(key, mode, buffering=0) as file:
+            for verb, at, new in work:
+                file.seek(at)
+                if verb == "read":
+                    assert file.read(len(new)) == content[at : at + len(new)]
+                elif verb == "flush":
+                    file.flush()
+                else:
+                    self._change(file, content, mode, (verb, at, new))
+        self.files[key] = bytes(content)
+        self.is_changed = True
+
+    def _change(
+        self, file: Any, content: bytearray, mode: str, job: tuple[str, int, bytes]
+    ) -> None:
+        verb, at, new = job
+        try:
+            file.truncate(at) if verb == "truncate" else file.write(new)
+        except NoSpaceError:
+            return
+        if verb == "truncate":
+            content[:] = content[:at].ljust(at, b"\0")
+        elif new:
+            at = len(content) if mode == "a+" else at
+            content[:] = content.ljust(at, b"\0")
+            content[at : at + len(new)] = new
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), name=names(), force=st.booleans())
+    def move_file(self, data: st.DataObject, name: str, force: bool) -> None:
+        """Move or rename a file; another one gives way only when that is forced."""
+        key = data.draw(st.sampled_from(sorted(self.files)))
+        name = data.draw(st.sampled_from([name, name, self.shown[key].split("/")[-1].swapcase()]))
+        target = self._path(data, name)
+        new = self._key(target)
+        if self._clashes(target) or not 1 <= len(name.encode("utf-16-le")) <= 510:
+            return
+        try:
+            self.volume.move(self.shown[key], target, force=force)
+        except NoSpaceError:
+            return
+        except FatExistsError:
+            assert new in self.folders or (new in self.files and new != key and not force)
+            return
+        assert new not in self.folders
+        if new == key or new not in self.files:
+            self.shown[new] = target
+        self.files[new] = self.files.pop(key)
+        if new != key:
+            del self.shown[key]
+        self.is_changed = True
+
+    @precondition(lambda self: len(self.folders) > 1)
+    @rule(data=st.data(), name=names())
+    def move_folder(self, data: st.DataObject, name: str) -> None:
+        """Move or rename a folder with all in it, never into itself."""
+        key = data.draw(st.sampled_from(sorted(self.folders.keys() - {""})))
+        target = self._path(data, name)
+        new = self._key(target)
+        if self._clashes(target):
+            return
+        try:
+            self.volume.move(self.folders[key], target)
+        except NoSpaceError:
+            return
+        except UsageError:
+            assert new.startswith(key + "/")
+            return
+        except FatExistsError:
+            assert new in self._known() - {key}
+            return
+        self._carry(key, new, target)
+        self.is_changed = True
+
+    def _carry(self, key: str, new: str, target: str) -> None:
+        """Let everything below a folder have another path."""
+        length = len(self.folders[key])
+        tables: tuple[dict[str, Any], ...] = (self.files, self.folders, self.shown)
+        for known in tables:
+            for old in [each for each in known if each == key or each.startswith(key + "/")]:
+                value = known.pop(old)
+                if isinstance(value, str):
+                    value = target + value[length:]
+                known[new + old[len(key) :]] = value
+
+    @precondition(lambda self: len(self.folders) > 1)
+    @rule(data=st.data())
+    def delete_tree(self, data: st.DataObject) -> None:
+        """Delete a folder with all in it."""
+        key = data.draw(st.sampled_from(sorted(self.folders.keys() - {""})))
+        gone = [each for each in self._known() if each == key or each.startswith(key + "/")]
+        assert self.volume.delete(self.folders[key], recursive=True) == len(gone)
+        for each in gone:
+            self.shown.pop(each)
+            self.files.pop(each, None)
+            self.folders.pop(each, None)
+        self.is_changed = True
+
+    @rule(label=st.sampled_from(["CF0", "a label", None]))
+    def set_label(self, label: str | None) -> None:
+        """Set the label or remove it."""
+        try:
+            self.volume.set_label(label)
+        except NoSpaceError:
+            return
+        assert self.volume.label == (label and label.upper())
         self.is_changed = True
 
     @rule()

@@ -8,8 +8,8 @@ ones meanwhile; `shrink_geometry` does that with pytest's `monkeypatch`.
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from ipva_storage.device import BlockDevice
+
     Writes = Iterable[tuple[int, bytes]]
     Files = dict[str, bytes]
 
@@ -36,16 +38,19 @@ SIZE_BYTES: Final = 18 * GRAIN_BYTES + 512
 """Size of the disks that are made here unless another is given."""
 SMALL: Final = {
     "ipva_storage.vmdk.creation": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4, "SPLIT_SECTORS": 64},
-    "ipva_storage.vmdk.resizing": {"SPLIT_SECTORS": 64},
+    "ipva_storage.vmdk.resize_plan": {"SPLIT_SECTORS": 64},
+    "ipva_storage.vmdk.repairing.header": {"GRAIN_SECTORS": 8, "GTES_PER_GT": 4},
     "ipva_storage.vmdk.compaction": {"HOLE_BYTES": GRAIN_BYTES},
 }
 
 
 def shrink_geometry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `create`, `resize` and `snapshot` make small things until the test ends."""
-    for name, values in SMALL.items():
+    # All of them before any is shrunk: one takes its numbers from another, and would keep them.
+    modules = [import_module(name) for name in SMALL]
+    for module, values in zip(modules, SMALL.values(), strict=True):
         for key, value in values.items():
-            monkeypatch.setattr(sys.modules[name], key, value)
+            monkeypatch.setattr(module, key, value)
     for key, value in {"grain_sectors": 8, "gtes_per_gt": 4}.items():
         monkeypatch.setitem(new_sparse.__kwdefaults__ or {}, key, value)
 
@@ -59,10 +64,18 @@ def disk_files(
     subformat: str, size_bytes: int, writes: Writes = (), *, name: str = "disk.vmdk"
 ) -> Files:
     """A new disk of any kind that is written to, and its files."""
+
+    def fill(disk: BlockDevice) -> None:
+        for offset_bytes, data in writes:
+            disk.write(offset_bytes, data)
+
+    is_stream = subformat == "streamOptimized"
     with tempfile.TemporaryDirectory() as place:
-        vmdk.create(Folder(place), name, size_bytes, subformat=subformat)
+        vmdk.create(
+            Folder(place), name, size_bytes, subformat=subformat, fill=fill if is_stream else None
+        )
         files = {path.name: path.read_bytes() for path in Path(place).iterdir()}
-    return written(files, writes, name=name)
+    return files if is_stream else written(files, writes, name=name)
 
 
 def written(files: Mapping[str, bytes], writes: Writes, *, name: str = "disk.vmdk") -> Files:

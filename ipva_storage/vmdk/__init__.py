@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ipva_storage.vmdk.creation import REWRITABLE, SUBFORMATS, create, file_names
     from ipva_storage.vmdk.describe import ADAPTERS
     from ipva_storage.vmdk.remains import has_remains, open_remains
-    from ipva_storage.vmdk.repairing import Lost, Repaired, repair
+    from ipva_storage.vmdk.repairing import Lost, Repaired, lost_descriptor, repair
     from ipva_storage.vmdk.resizing import Resized, resize, resize_raw
     from ipva_storage.vmdk.snapshots import Committed, commit, snapshot
 
@@ -45,6 +45,7 @@ __all__ = [
     "has_remains",
     "is_beheaded",
     "is_vmdk",
+    "lost_descriptor",
     "open",
     "open_remains",
     "punch",
@@ -69,6 +70,7 @@ _ON_DEMAND: Final = {
     "create": "creation",
     "file_names": "creation",
     "has_remains": "remains",
+    "lost_descriptor": "repairing",
     "open_remains": "remains",
     "punch": "compaction",
     "repair": "repairing",

@@ -52,7 +52,7 @@ DEVICE_KINDS: Final = ("VMFSRDM", "VMFSRAW")
 """Words for a whole physical disk. Source: Virtual Disk Format 5.0. Confidence: stated."""
 
 
-BEHEADED_REMEDY: Final = "its start is lost; mend it with: ipva disk repair"
+BEHEADED_REMEDY: Final = "its start is lost; mend it with: ipva disk repair DISK"
 """What to do about a file that `is_beheaded`."""
 
 
@@ -113,7 +113,7 @@ def lone_extent(kind: str, where: str) -> VmdkError:
     return VmdkError(
         f"it is one extent of a disk ({kind}), without a descriptor",
         where=where,
-        remedy="name the descriptor's file; if that is lost: ipva disk repair makes a new one",
+        remedy="name the descriptor's file; if that is lost, make it anew: ipva disk repair DISK",
     )
 
 
@@ -222,7 +222,7 @@ def read_only(kind: str, where: str) -> VmdkError:
     return VmdkError(
         f"{kind} disks are read, and not written to",
         where=where,
-        remedy="convert it first: ipva disk convert -O monolithicSparse",
+        remedy="convert it first: ipva disk convert DISK new.vmdk -O monolithicSparse",
     )
 
 
@@ -365,7 +365,7 @@ def _grain_part(
             f"it has room for {extent.size_bytes // SECTOR_BYTES} sectors, its descriptor says "
             f"{line.sector_count}",
             where=printable(file.name),
-            remedy="put the right file in its place, or see: ipva disk check",
+            remedy="put the right file in its place, or mend it: ipva disk repair DISK",
         )
     return extent
 

@@ -9,6 +9,7 @@ what the child holds already, because a commit got that far (it gives the parent
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from ipva_storage.errors import DeviceError, VmdkError
@@ -28,6 +29,11 @@ DEPTH_MAX: Final = 64
 def has_parent(descriptor: Descriptor) -> bool:
     """Whether a disk is a snapshot's child."""
     return descriptor.parent_cid != NO_PARENT_CID
+
+
+def can_be_parent(descriptor: Descriptor) -> bool:
+    """Whether a child can say which content it was taken over; one CID means none."""
+    return descriptor.cid not in (None, NO_PARENT_CID)
 
 
 def find_parent(folder: Folder, descriptor: Descriptor, where: str) -> tuple[Folder, str]:
@@ -109,8 +115,7 @@ def open_parent(
     problem = mismatch(descriptor, parent.descriptor, name)
     if problem is not None:
         parent.close()
-        remedy = MISMATCH_REMEDY.replace("DISK", where)
-        raise VmdkError(problem, where=where, remedy=remedy)
+        raise VmdkError(problem, where=where, remedy=MISMATCH_REMEDY)
     return parent
 
 
@@ -155,3 +160,24 @@ def children(folder: Folder, name: str, descriptor: Descriptor) -> Iterator[str]
         hint = re.split(r"[/\\]", child.parent_hint or "")[-1]
         if has_parent(child) and hint == name and mismatch(child, descriptor, name) is None:
             yield other
+
+
+def refuse_children(folder: Folder, name: str, descriptor: Descriptor, where: str) -> None:
+    """Refuse to change a disk that a snapshot was taken over: what shows through would be wrong.
+
+    Args:
+        folder: where the disk is; children elsewhere are not known.
+        name: its file.
+        descriptor: its descriptor.
+        where: what messages call it.
+
+    Raises:
+        VmdkError: there is such a child.
+    """
+    for child in children(folder, name, descriptor):
+        raise VmdkError(
+            f"“{shown(child)}” was taken over it as a snapshot, and would fit no more",
+            where=where,
+            remedy="change that one instead, or give its changes to this one first: "
+            f"ipva disk snapshot commit --remove {shlex.quote(str(folder.path / child))}",
+        )

@@ -13,6 +13,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ipva_storage.device import byte_view
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import KIB
 
@@ -36,6 +37,11 @@ _HOPELESS: Final = 0.97
 
 _WANTED: Final = 1.015
 """Size that is good enough, in the terms of zlib's level 6. Confidence: chosen."""
+
+_WINDOW_MAX: Final = 7
+"""The largest window, 32 KiB, as a zlib stream's first byte has it. Source: RFC 1950, 2.2.
+Confidence: stated.
+"""
 
 _SAMPLE_BYTES: Final = 32 * KIB
 """How much of a grain is deflated in three ways to learn what it takes. Confidence: chosen."""
@@ -165,6 +171,8 @@ def inflate(data: ReadableBuffer, size_max_bytes: int) -> tuple[bytes, int]:
     Raises:
         VmdkError: it is no such stream, is cut or damaged, or holds more.
     """
+    if any(first >> 4 > _WINDOW_MAX for first in byte_view(data)[:1]):  # ISA-L does not look
+        raise VmdkError("its compressed data is damaged (invalid window size)")
     codec = _isal() or zlib
     damaged: type[Exception] = codec.error
     try:
@@ -181,5 +189,5 @@ def inflate(data: ReadableBuffer, size_max_bytes: int) -> tuple[bytes, int]:
 
 def _reason(error: Exception) -> str:
     """The codec's words, without the numbers in front."""
-    words = re.sub(r"^Error -?\d+ (while [a-z ]+: )?", "", str(error))
+    words = re.sub(r"^Error -?\d+ (while [a-z ]+(: |$))?", "", str(error))
     return words[:1].lower() + words[1:] if words else "unreadable"

@@ -9,6 +9,7 @@ tables name it no more.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipva_storage.device import read
@@ -23,6 +24,7 @@ from ipva_storage.vmdk.extent.sparse import SparseExtent
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
     from ipva_storage.progress import Progress
+    from ipva_storage.vmdk.disk import VmdkDevice
 
 HOLE_BYTES: Final = 64 * KIB
 """The smallest run of zeros of a flat file that is given back. Confidence: chosen."""
@@ -38,13 +40,19 @@ class Compacted(NamedTuple):
 
 
 def compact(
-    folder: Folder, name: str, *, dry_run: bool = False, progress: Progress = silent
+    folder: Folder,
+    name: str,
+    *,
+    allow_loss: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
 ) -> Compacted:
     """Make the files of a disk smaller.
 
     Args:
         folder: where the disk is.
         name: its file.
+        allow_loss: also where tables are lost, and grains that were in them go.
         dry_run: find out, and change nothing.
         progress: told how much of the disk was looked at.
 
@@ -54,6 +62,8 @@ def compact(
     """
     raw = folder.open(name, writable=not dry_run)
     with access.open(raw, folder, writable=not dry_run) as disk:
+        if not allow_loss:
+            refuse_lost(disk, "; or use --allow-loss")
         dropped = freed = first = 0
         for extent in disk.parts:
             told = _part(progress, first, disk.size_bytes)
@@ -65,11 +75,37 @@ def compact(
                 raise VmdkError(
                     f"{disk.subformat} disks are not compacted in place",
                     where=raw.name,
-                    remedy="make it anew, without what is zero: ipva disk convert",
+                    remedy="make it anew, without what is zero: "
+                    "ipva disk convert DISK new.vmdk -O streamOptimized",
                 )
             dropped, freed = dropped + done.dropped_bytes, freed + done.freed_bytes
             first += extent.size_bytes
     return Compacted(dropped, freed)
+
+
+def refuse_lost(disk: VmdkDevice, way_out: str = "") -> None:
+    """Refuse to cut off grains that belong to nothing because their tables are lost.
+
+    Args:
+        disk: the disk, of which each extent is looked at.
+        way_out: what else to do about it than to copy the rest.
+
+    Raises:
+        VmdkError: there are such.
+    """
+    from ipva_storage.vmdk.extent.orphans import SALVAGE, lost_tables
+
+    copying = SALVAGE.replace("DISK", shlex.quote(disk.name))
+    for extent in disk.parts:
+        lost = None
+        if isinstance(extent, SparseExtent):
+            lost = lost_tables(extent.raw, extent.header)
+        if lost is not None:
+            raise VmdkError(
+                f"its tables are lost in part, and {lost} that hold data would be cut off",
+                where=extent.name,
+                remedy=f"copy what is left of the disk: {copying}{way_out}",
+            )
 
 
 def punch(device: BlockDevice, *, dry_run: bool, progress: Progress = silent) -> Compacted:

@@ -162,15 +162,8 @@ def _make_sparse(making: _Making, raw: BlockDevice) -> VmdkDevice:
 
 
 def _make_stream(making: _Making, raw: BlockDevice) -> VmdkDevice:
-    descriptor = making.describe([f'RW {making.sector_count} SPARSE "{making.name}"'])
-    header = stream_header(making.sector_count, GRAIN_SECTORS, GTES_PER_GT, DESCRIPTOR_SECTORS)
-    raw.resize(header.overhead_sectors * SECTOR_BYTES)
-    raw.write(0, build_header(header))
-    raw.write(SECTOR_BYTES, descriptor.encode())
-    extent = StreamWriter(raw, header, level=making.level)
-    return VmdkDevice(
-        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
-    )
+    size_bytes = making.sector_count * SECTOR_BYTES
+    return new_stream(raw, making.name, size_bytes, adapter=making.adapter, level=making.level)
 
 
 def _make_flat(making: _Making, raw: BlockDevice) -> VmdkDevice:
@@ -275,6 +268,40 @@ def new_sparse(
         descriptor_offset_bytes=SECTOR_BYTES,
         writable=True,
         parent=parent,
+    )
+
+
+def new_stream(
+    raw: BlockDevice,
+    name: str,
+    size_bytes: int,
+    *,
+    adapter: str = "ide",
+    level: int = DEFAULT_LEVEL,
+) -> VmdkDevice:
+    """Begin a stream-optimized disk in an empty file; it is to be written from start to end.
+
+    Args:
+        raw: the file; it belongs to the disk from now on.
+        name: what its extent line calls it.
+        size_bytes: size of the disk; rounded up to whole sectors.
+        adapter: one of `ADAPTERS`.
+        level: how hard to compress, 1 to 9.
+    """
+    sector_count = -(-size_bytes // SECTOR_BYTES)
+    descriptor = describe(
+        "streamOptimized",
+        [f'RW {sector_count} SPARSE "{name}"'],
+        sector_count * SECTOR_BYTES,
+        adapter=adapter,
+    )
+    header = stream_header(sector_count, GRAIN_SECTORS, GTES_PER_GT, DESCRIPTOR_SECTORS)
+    raw.resize(header.overhead_sectors * SECTOR_BYTES)
+    raw.write(0, build_header(header))
+    raw.write(SECTOR_BYTES, descriptor.encode())
+    extent = StreamWriter(raw, header, level=level)
+    return VmdkDevice(
+        raw, descriptor, [extent], descriptor_offset_bytes=SECTOR_BYTES, writable=True
     )
 
 

@@ -38,6 +38,8 @@ _ENCODING: Final = re.compile(
     rb'(?:^|[\r\n])[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_-]{1,40})', re.I
 )
 
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
 _CID: Final = re.compile(
     r'(?:^|[\r\n])[ \t\ufeff]*CID[ \t]*=[ \t]*"?(?:0x)?([0-9a-f]{1,8})(?![0-9a-fx])', re.I
 )
@@ -166,9 +168,11 @@ class Descriptor:
         return replace(self, text=self.text[:start] + digits + self.text[stop:])
 
     def with_value(self, key: str, value: str) -> Descriptor:
-        """The same text with another value of a key, in its own line; in a new one at the end.
+        """The same text with another value of a key, in its own line, or in a new one.
 
-        Only the value changes, and the quotation marks around it stay.
+        Only the value changes, and the quotation marks around it stay. A new line goes to the end;
+        one of the header goes to its start, and has the spaces and marks that VMware writes,
+        because qemu looks for just these letters: `CID=` before any `parentCID=`.
         """
         for start, line in _line_spans(self.text):
             match = re.match(r"(\s*\ufeff?([^\s=#]+)\s*=\s*)(\"[^\"]*\"?|[^\r\n]*)", line)
@@ -179,8 +183,15 @@ class Descriptor:
             text = self.text[:at] + quoted + self.text[start + match.end(3) :]
             return replace(self, text=text)
         end = _line_end(self.text)
+        if not key.lower().startswith("ddb."):
+            line = f"{key}={value}" if key.lower().endswith("cid") else f'{key}="{value}"'
+            at = _header_start(self.text)
+            if at < len(self.text):
+                return replace(self, text=f"{self.text[:at]}{line}{end}{self.text[at:]}")
+        else:
+            line = f'{key} = "{value}"'
         head = self.text if not self.text or self.text.endswith(("\n", "\r")) else self.text + end
-        return replace(self, text=f'{head}{key} = "{value}"{end}')
+        return replace(self, text=f"{head}{line}{end}")
 
     def with_extents(self, lines: Sequence[str]) -> Descriptor:
         """The same text with other extent lines, in the place of the first one."""
@@ -191,12 +202,13 @@ class Descriptor:
         ]
         if not spans:
             raise VmdkError("the descriptor has no extent line to be changed")
-        text = self.text
-        for start, stop in reversed(spans[1:]):
-            text = text[:start] + re.sub(r"\A(\r\n|\r|\n)", "", text[stop:])
-        start, stop = spans[0]
-        text = text[:start] + _line_end(self.text).join(lines) + text[stop:]
-        return replace(self, text=text)
+        start, at = spans[0]
+        parts = [self.text[:start], _line_end(self.text).join(lines)]
+        for start, stop in spans[1:]:
+            parts.append(self.text[at:start])
+            end = _LINE_END.match(self.text, stop)
+            at = stop if end is None else end.end()
+        return replace(self, text="".join([*parts, self.text[at:]]))
 
     def _value(self, key: str) -> str | None:
         for found, value in _assignments(self.text):
@@ -241,9 +253,17 @@ def _line_spans(text: str) -> Iterator[tuple[int, str]]:
         yield match.start(), match[0]
 
 
+def _header_start(text: str) -> int:
+    """Where the first line starts that is neither the signature, the version nor the encoding."""
+    for start, line in _line_spans(text):
+        if start and not re.match(r"\s*(version|encoding)\s*=", line, re.IGNORECASE):
+            return start
+    return len(text)
+
+
 def _line_end(text: str) -> str:
     """How the lines of a text end."""
-    match = re.search(r"\r\n|\r|\n", text)
+    match = _LINE_END.search(text)
     return match[0] if match else "\n"
 
 

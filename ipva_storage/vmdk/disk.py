@@ -87,6 +87,11 @@ class VmdkDevice(Device):
         return tuple({id(raw): raw for raw in found}.values())
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it is one file, with its descriptor in it."""
+        return len(self._extents) == 1 and self._extents[0].raw is self._raw
+
+    @property
     def parts(self) -> tuple[DiskExtent, ...]:
         """The extents as they are in the files, in order."""
         return tuple(self._extents)

@@ -20,6 +20,7 @@ from ipva_storage.vmdk.disk import VmdkDevice
 from ipva_storage.vmdk.extent.base import DiskExtent, ReadOnlyExtent
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, check_usable, read_header
+from ipva_storage.vmdk.extent.sparse import SparseExtent
 from ipva_storage.vmdk.extent.zero import ZeroExtent
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
         DeviceError: a file is outside the folder, or cannot be opened though it is there.
     """
     try:
-        return access.open(folder.open(name), folder)
+        return _known(access.open(folder.open(name), folder))
     except VmdkError:
         with contextlib.ExitStack() as files:
             raw = files.enter_context(folder.open(name))
@@ -51,7 +52,18 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
             if disk is None:
                 raise
             files.pop_all()
-            return disk
+            return _known(disk)
+
+
+def _known(disk: VmdkDevice) -> VmdkDevice:
+    """A disk whose parts, and those of the disks below, refuse what lost tables told of."""
+    each: VmdkDevice | None = disk
+    while each is not None:
+        for part in each.parts:
+            if isinstance(part, SparseExtent):
+                part.hide_lost()
+        each = each.parent
+    return disk
 
 
 def has_remains(folder: Folder, name: str) -> bool:
@@ -60,12 +72,21 @@ def has_remains(folder: Folder, name: str) -> bool:
         try:
             start = read(raw, 0, min(raw.size_bytes, 1024))
             if start[:4] != SPARSE_MAGIC:
-                return is_descriptor(start) and not chain.has_parent(access.read_descriptor(raw))
+                return is_descriptor(start) and _is_whole(access.read_descriptor(raw), raw.name)
             header = read_header(raw)
             check_usable(header, raw)
             return header.has_markers and not chain.has_parent(_descriptor(raw))
         except VmdkError:
             return False
+
+
+def _is_whole(descriptor: Descriptor, where: str) -> bool:
+    """Whether a descriptor says what the disk is made of; a child's does not.
+
+    Raises:
+        VmdkError: its extents cannot be.
+    """
+    return bool(access.extent_lines(descriptor, where)) and not chain.has_parent(descriptor)
 
 
 def _descriptor(raw: BlockDevice) -> Descriptor:
@@ -110,7 +131,8 @@ def _part(folder: Folder, line: ExtentLine, where: str, files: contextlib.ExitSt
     name = line.file_name or ""
     if not access.has_file(line):
         return ZeroExtent(line, where)
-    if not folder.resolve(name).exists():
+    folder.resolve(name)  # which refuses one that leaves the folder
+    if not folder.has(name):
         return LostExtent(line, where, f"its extent “{shown(name)}” is not there")
     file = files.enter_context(folder.open(name))
     if line.kind in FLAT_KINDS:

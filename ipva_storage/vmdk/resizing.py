@@ -3,26 +3,36 @@
 At every write the disk is whole, of the old size or of the new one. What decides is one sector (the
 header of a sparse extent) or one rename (a descriptor file); everything before it adds what nothing
 names yet, and everything after it takes away what nothing names any more. A power cut may leave the
-latter undone; the same resize again does it.
+latter undone; the same resize again does it. What is refused is refused before (`resize_plan`).
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ipva_storage.device import SliceDevice, copy, read
-from ipva_storage.device.copy import chunks, is_zero
-from ipva_storage.errors import UsageError, VmdkError
+from ipva_storage.device import SliceDevice, copy
+from ipva_storage.errors import IpvaError, UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.creation import SPLIT_SECTORS, create, new_sparse_extent
-from ipva_storage.vmdk.describe import geometry, new_cid
+from ipva_storage.vmdk.compaction import refuse_lost
+from ipva_storage.vmdk.creation import new_sparse_extent, new_stream
+from ipva_storage.vmdk.describe import ADAPTERS
+from ipva_storage.vmdk.descriptor import shown
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, FlatExtent
 from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES
 from ipva_storage.vmdk.extent.sparse import SparseExtent
 from ipva_storage.vmdk.extent.stream import StreamExtent
+from ipva_storage.vmdk.ownership import behind_bytes, end_bytes, lost_tail_bytes
+from ipva_storage.vmdk.resize_plan import (
+    Plan,
+    is_shared,
+    plan_resize,
+    refuse_taken,
+    resized_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +51,10 @@ class Resized:
     before_bytes: int
     after_bytes: int
     lost_bytes: int
-    """Of what is cut off, how much reaches from its first byte that is not zero to the old end."""
+    """Of what is cut off, how much reaches from its first byte that is not zero to the old end;
+    with what lies in the disk's last file behind that, and goes too."""
+    kept_files: tuple[str, ...] = ()
+    """Files that the disk names no more, and that stay, because they hold something else too."""
 
 
 def resize(
@@ -75,22 +88,29 @@ def resize(
     size_bytes = _whole_sectors(size_bytes)
     with access.open(folder.open(name), folder) as disk:
         _refuse_chain(folder, name, disk)
-        lost = lost_tail_bytes(disk, size_bytes, progress)
-        done = Resized(disk.size_bytes, size_bytes, lost)
+        if size_bytes < disk.size_bytes and not allow_loss:
+            refuse_lost(disk, "; or use --allow-loss")
+        descriptor = disk.descriptor
+        is_same = disk.size_bytes == size_bytes
         is_stream = any(isinstance(extent, StreamExtent) for extent in disk.parts)
-        is_undone = done.before_bytes == size_bytes and _is_undone(disk)
-    if lost and not allow_loss and not dry_run:
-        raise _loss(lost, folder.resolve(name).as_posix())
+        is_undone = is_same and _is_undone(disk)
+        plan = None if is_same or is_stream else plan_resize(folder, name, disk, size_bytes)
+        tail = lost_tail_bytes(disk, size_bytes, progress)
+        behind = plan.behind_bytes if plan is not None else 0
+        if is_undone and allow_loss and not disk.is_embedded:
+            behind = behind_bytes(folder, disk.descriptor.extents[-1])
+        shared = plan.shared if plan is not None else ()
+        done = Resized(disk.size_bytes, size_bytes, tail + behind, shared)
+    if not (allow_loss or dry_run):
+        _refuse_loss(tail, behind, plan, folder.resolve(name).as_posix())
     if dry_run:
         return done
-    if is_undone:
+    if plan is not None:
+        _in_place(folder, name, plan, size_bytes)
+    elif is_undone:
         _finish(folder, name, allow_loss=allow_loss)
-    elif done.before_bytes == size_bytes:
-        return done
-    elif is_stream:
-        _make_anew(folder, name, size_bytes, progress)
-    else:
-        _in_place(folder, name, size_bytes)
+    elif not is_same:
+        _make_anew(folder, name, descriptor, size_bytes, progress)
     return done
 
 
@@ -130,18 +150,18 @@ def _loss(lost_bytes: int, where: str) -> UsageError:
     )
 
 
-def lost_tail_bytes(device: BlockDevice, size_bytes: int, progress: Progress = silent) -> int:
-    """From the first byte behind `size_bytes` that is not zero to the end; 0 where all is zero."""
-    for offset_bytes, length_bytes in chunks(device):
-        end = offset_bytes + length_bytes
-        if end <= size_bytes:
-            continue
-        start = max(offset_bytes, size_bytes)
-        data = read(device, start, end - start)
-        progress(end, device.size_bytes)
-        if not is_zero(data):
-            return device.size_bytes - start - (len(data) - len(data.lstrip(b"\0")))
-    return 0
+def _refuse_loss(tail: int, behind: int, plan: Plan | None, where: str) -> None:
+    if tail:
+        raise _loss(tail, where)
+    if behind and plan is not None:
+        file_name = shown(plan.before[plan.last].file_name or "")
+        raise UsageError(
+            f"{format_size(behind)} lie behind its end in “{file_name}”, are not empty, and would "
+            "be lost",
+            where=where,
+            remedy="they may be another disk's: convert this one first with: "
+            "ipva disk convert DISK new.vmdk -O monolithicSparse; or use --allow-loss",
+        )
 
 
 def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
@@ -149,57 +169,67 @@ def _refuse_chain(folder: Folder, name: str, disk: VmdkDevice) -> None:
         raise VmdkError(
             "it holds only what changed since a snapshot, and has the size of the disk below it",
             where=disk.name,
-            remedy="commit the snapshot first: ipva disk snapshot commit",
+            remedy="commit the snapshot first: ipva disk snapshot commit DISK",
         )
-    for child in chain.children(folder, name, disk.descriptor):
-        raise VmdkError(
-            f"“{child}” was taken over it as a snapshot, and would fit no more",
-            where=disk.name,
-            remedy=f"commit or remove that first: ipva disk snapshot commit {child}",
-        )
+    chain.refuse_children(folder, name, disk.descriptor, disk.name)
 
 
-def _make_anew(folder: Folder, name: str, size_bytes: int, progress: Progress) -> None:
-    with access.open(folder.open(name), folder) as disk:
+def _make_anew(
+    folder: Folder, name: str, descriptor: Descriptor, size_bytes: int, progress: Progress
+) -> None:
+    with (
+        folder.new_file(name, force=True) as raw,
+        folder.open(name, writable=True),  # a second job would make another one meanwhile
+        access.open(folder.open(name), folder) as disk,
+    ):
+        _refuse_changed(disk, descriptor)
+        adapter = disk.descriptor.ddb.get("adapterType", "ide")
+        new = new_stream(raw, name, size_bytes, adapter=adapter if adapter in ADAPTERS else "ide")
         kept = SliceDevice(disk, 0, min(disk.size_bytes, size_bytes))
-        create(
-            folder,
-            name,
-            size_bytes,
-            subformat="streamOptimized",
-            adapter=disk.descriptor.ddb.get("adapterType", "ide"),
-            force=True,
-            fill=lambda new: copy(kept, new, progress=progress),
+        copy(kept, new, progress=progress)
+        new.seal()
+
+
+def _in_place(folder: Folder, name: str, plan: Plan, size_bytes: int) -> None:
+    made: list[ExtentLine] = []
+    try:
+        with access.open(folder.open(name, writable=True), folder, writable=True) as disk:
+            _refuse_changed(disk, plan.descriptor)
+            if plan.is_embedded:
+                _one_file(disk, plan.text, size_bytes)
+                return
+            for line in plan.after[len(plan.before) :]:
+                _new_part(folder, line)
+                made.append(line)
+            if plan.growth_sectors > 0:
+                _grow_part(disk.parts[plan.last], plan.before, plan.after[plan.last])
+        folder.replace(name, plan.text.encode())
+    except BaseException:
+        _take_back(folder, name, plan, made)
+        raise
+    if plan.growth_sectors < 0:
+        _shrink_part(folder, plan.before, plan.after[plan.last], allow_loss=True)
+    for file_name in plan.own:
+        folder.remove(file_name)
+
+
+def _refuse_changed(disk: VmdkDevice, descriptor: Descriptor) -> None:
+    if disk.descriptor != descriptor:
+        raise VmdkError(
+            "something wrote to it in this moment", where=disk.name, remedy="run it again"
         )
 
 
-def _in_place(folder: Folder, name: str, size_bytes: int) -> None:
-    raw = folder.open(name, writable=True)
-    with access.open(raw, folder, writable=True) as disk:
-        before = disk.descriptor.extents
-        if len(disk.parts) == 1 and disk.parts[0].raw is raw:
-            after = [replace(line, sector_count=size_bytes // SECTOR_BYTES) for line in before[:1]]
-            _one_file(disk, resized_text(disk.descriptor, after, size_bytes), size_bytes)
-            return
-        after = planned_lines(before, size_bytes // SECTOR_BYTES, split=_split_stem(disk, name))
-        if len(after) > access.EXTENTS_MAX:
-            raise UsageError(
-                f"it would have {len(after)} extents, which are too many",
-                where=disk.name,
-                remedy="convert it to a kind that is not split, such as monolithicSparse",
-            )
-        last = min(len(before), len(after)) - 1
-        for line in after[len(before) :]:
-            _new_part(folder, line)
-        if after[last].sector_count > before[last].sector_count:
-            _grow_part(disk.parts[last], before, after[last])
-        text = resized_text(disk.descriptor, after, size_bytes)
-    folder.replace(name, text.encode())
-    if after[last].sector_count < before[last].sector_count:
-        _shrink_part(folder, before, after[last], allow_loss=True)
-    for line in before[len(after) :]:
-        if line.file_name is not None and line.file_name not in [one.file_name for one in after]:
-            folder.remove(line.file_name)
+def _take_back(folder: Folder, name: str, plan: Plan, made: Sequence[ExtentLine]) -> None:
+    """Remove what a resize made that failed before the descriptor named it."""
+    with contextlib.suppress(IpvaError):
+        with folder.open(name) as raw:
+            if access.read_descriptor(raw) != plan.descriptor:
+                return
+        for line in made:
+            folder.remove(line.file_name or "")
+        if not plan.is_embedded and plan.growth_sectors > 0:
+            _shrink_part(folder, plan.before, plan.before[plan.last], allow_loss=False)
 
 
 def _one_file(disk: VmdkDevice, text: Descriptor, size_bytes: int) -> None:
@@ -207,8 +237,7 @@ def _one_file(disk: VmdkDevice, text: Descriptor, size_bytes: int) -> None:
     from ipva_storage.vmdk.extent.capacity import set_capacity
 
     extent = disk.parts[0]
-    if not isinstance(extent, SparseExtent):
-        raise _fixed(disk, extent)
+    assert isinstance(extent, SparseExtent)  # the plan refused others
     set_capacity(extent, size_bytes // SECTOR_BYTES)
     disk.rewrite(text)
     extent.seal()
@@ -219,6 +248,8 @@ def _is_undone(disk: VmdkDevice) -> bool:
     from ipva_storage.vmdk.extent.capacity import is_finished
 
     last, line = disk.parts[-1], disk.descriptor.extents[-1:]
+    if any(each.access != "RW" for each in line):
+        return False
     if isinstance(last, SparseExtent):
         said = [each.sector_count for each in line]
         return said != [last.header.capacity_sectors] or not is_finished(last)
@@ -236,88 +267,21 @@ def _finish(folder: Folder, name: str, *, allow_loss: bool) -> None:
             finish(last)
             after = [replace(line, sector_count=last.header.capacity_sectors) for line in lines[:1]]
             if after != list(lines):
-                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes))
+                disk.rewrite(resized_text(disk.descriptor, after, disk.size_bytes, disk.name))
             last.seal()
             return
     _shrink_part(folder, lines, lines[-1], allow_loss=allow_loss)
 
 
-def resized_text(
-    descriptor: Descriptor, lines: Sequence[ExtentLine], size_bytes: int
-) -> Descriptor:
-    """The descriptor of a disk that has another size, and so another content, from now on."""
-    cylinders, _ = geometry(size_bytes, descriptor.ddb.get("adapterType", "ide"))
-    text = descriptor.with_extents([str(line) for line in lines]).with_cid(new_cid())
-    if "geometry.cylinders" in descriptor.ddb:
-        text = text.with_value("ddb.geometry.cylinders", str(cylinders))
-    return text
-
-
-def _split_stem(disk: VmdkDevice, name: str) -> str | None:
-    """How further extents are to be called, for a disk that is split into pieces of 2 GiB."""
-    if "maxextent" not in disk.subformat.lower():
-        return None
-    letter = "f" if disk.descriptor.extents[-1].kind in FLAT_KINDS else "s"
-    return f"{name.removesuffix('.vmdk')}-{letter}"
-
-
-def planned_lines(
-    lines: Sequence[ExtentLine], sector_count: int, *, split: str | None
-) -> list[ExtentLine]:
-    """The extent lines of a disk of another size.
-
-    Args:
-        lines: as they are.
-        sector_count: of the whole disk, from now on.
-        split: what the names of further extents start with; None where the last one takes it all.
-    """
-    planned: list[ExtentLine] = []
-    left = sector_count
-    for line in lines:
-        if left <= 0:
-            return planned
-        planned.append(replace(line, sector_count=min(line.sector_count, left)))
-        left -= line.sector_count
-    if left > 0:
-        last = planned[-1]
-        room = left if split is None else min(max(SPLIT_SECTORS - last.sector_count, 0), left)
-        planned[-1] = replace(last, sector_count=last.sector_count + room)
-        left -= room
-    while left > 0:
-        count = min(SPLIT_SECTORS, left)
-        new_name = f"{split}{len(planned) + 1:03}.vmdk"
-        planned.append(replace(planned[-1], sector_count=count, file_name=new_name))
-        left -= count
-    return planned
-
-
 def _new_part(folder: Folder, line: ExtentLine) -> None:
     """One more extent of a split disk; no descriptor names it yet."""
     name = line.file_name or ""
-    if name in folder.names() and not _is_empty_part(folder, name, line):
-        raise UsageError(
-            "a file of the name that the next part of the disk is to have is there",
-            where=folder.resolve(name).as_posix(),
-            remedy="it is no part of the disk; move it away",
-        )
+    refuse_taken(folder, line)
     with folder.new_file(name, force=True) as file:
         if line.kind in FLAT_KINDS:
             file.resize(line.size_bytes)
         else:
             new_sparse_extent(file, line.sector_count).seal()
-
-
-def _is_empty_part(folder: Folder, name: str, line: ExtentLine) -> bool:
-    """Whether a file is what a resize that was cut left: a part of the kind that holds nothing."""
-    with folder.open(name) as file:
-        if line.kind in FLAT_KINDS:
-            return not lost_tail_bytes(file, 0)
-        try:
-            extent = access.grain_extent(file, writable=False)
-        except VmdkError:
-            return False
-        is_lone = isinstance(extent, SparseExtent) and not extent.header.descriptor_offset_sectors
-        return is_lone and not any(run.is_data for run in extent.own_extents())
 
 
 def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLine) -> None:
@@ -330,26 +294,25 @@ def _grow_part(extent: DiskExtent, before: Sequence[ExtentLine], after: ExtentLi
         set_capacity(extent, after.sector_count)
         extent.seal()
     elif isinstance(extent, FlatExtent):
-        _refuse_shared(extent, before)
-        extent.raw.resize(extent.end_bytes)  # what no line names may hold anything
-        extent.raw.resize(extent.end_bytes - extent.size_bytes + after.size_bytes)
-        extent.raw.flush()
-    else:
-        raise _fixed(extent, extent)
+        raw, stop_bytes = extent.raw, end_bytes(after)
+        inside_bytes = min(stop_bytes, raw.size_bytes) - extent.end_bytes
+        if inside_bytes > 0:  # what no line names may hold anything
+            raw.discard(extent.end_bytes, inside_bytes)
+        if raw.size_bytes < stop_bytes:
+            raw.resize(stop_bytes)
+        raw.flush()
 
 
 def _shrink_part(
     folder: Folder, before: Sequence[ExtentLine], after: ExtentLine, *, allow_loss: bool
 ) -> None:
     """Give back what the descriptor names no more, if it may hold anything or does not."""
-    name = after.file_name
-    if name is None or sum(line.file_name == name for line in before) > 1:
+    if not access.has_file(after) or is_shared(before, after):
         return
-    with folder.open(name, writable=True) as file:
+    with folder.open(after.file_name or "", writable=True) as file:
         if after.kind in FLAT_KINDS:
-            end_bytes = after.offset_sectors * SECTOR_BYTES + after.size_bytes
-            if allow_loss or not lost_tail_bytes(file, end_bytes):
-                file.resize(end_bytes)
+            if allow_loss or not lost_tail_bytes(file, end_bytes(after)):
+                file.resize(end_bytes(after))
                 file.flush()
             return
         extent = access.grain_extent(file, writable=True)
@@ -368,22 +331,3 @@ def _set_capacity(extent: SparseExtent, sector_count: int) -> None:
     else:
         set_capacity(extent, sector_count)
     extent.seal()
-
-
-def _refuse_shared(extent: FlatExtent, before: Sequence[ExtentLine]) -> None:
-    names = [line.file_name for line in before]
-    if names.count(before[-1].file_name) > 1:
-        raise VmdkError(
-            "its last extent shares its file with others, and cannot grow there",
-            where=extent.name,
-            remedy="convert the disk first: ipva disk convert",
-        )
-
-
-def _fixed(disk: BlockDevice, extent: DiskExtent) -> VmdkError:
-    kind = getattr(extent, "kind", "of a kind that is not written to")
-    return VmdkError(
-        f"its last part is {kind}, and keeps its size",
-        where=disk.name,
-        remedy="convert the disk first: ipva disk convert",
-    )

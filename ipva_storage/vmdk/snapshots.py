@@ -12,17 +12,19 @@ Order of a commit, so that the child reads the same at every write, and nothing 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipva_storage.device.copy import CHUNK_BYTES
 from ipva_storage.errors import UsageError, VmdkError
 from ipva_storage.progress import silent
 from ipva_storage.vmdk import access, chain
-from ipva_storage.vmdk.compaction import compact
+from ipva_storage.vmdk.compaction import compact, refuse_lost
 from ipva_storage.vmdk.creation import new_sparse
 from ipva_storage.vmdk.describe import ADAPTERS
 from ipva_storage.vmdk.descriptor import Descriptor, shown
 from ipva_storage.vmdk.extent.sparse import SparseExtent
+from ipva_storage.vmdk.ownership import own_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +38,14 @@ class Committed(NamedTuple):
     """What a commit did, or would do."""
 
     parent: str
-    """The file that holds the changes now."""
+    """Path of the disk that holds the changes now, as its folder leads there."""
     written_bytes: int
     """How much of the child went into it."""
+    outdated: tuple[str, ...] = ()
+    """Names of other children in its folder, which fit it no more."""
+    kept_files: tuple[str, ...] = ()
+    """Files of a removed child that stay, because they hold something else too, or lie
+    elsewhere."""
 
 
 def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> None:
@@ -60,12 +67,12 @@ def snapshot(folder: Folder, name: str, child: str, *, force: bool = False) -> N
         raise UsageError("the child needs a name of its own", where=name)
     with folder.new_file(child, force=force) as raw:
         parent = access.open(folder.open(name), folder)
-        if parent.descriptor.cid is None:
+        if not chain.can_be_parent(parent.descriptor):
             parent.close()
             raise VmdkError(
                 "it has no content identifier, by which a child could recognise it",
                 where=parent.name,
-                remedy="mend that first: ipva disk repair",
+                remedy="mend that first: ipva disk repair DISK",
             )
         adapter = parent.descriptor.ddb.get("adapterType", "ide")
         disk = new_sparse(
@@ -94,7 +101,7 @@ def commit(
     Args:
         folder: where the child is.
         name: the child's file.
-        remove: delete the child's files afterwards.
+        remove: delete the child's files afterwards, those that hold nothing else.
         force: go on although other children were taken over the same disk, which then fit no more.
         dry_run: find out how much is to be written, and change nothing.
         progress: told how far it is.
@@ -106,11 +113,22 @@ def commit(
     """
     with access.open(folder.open(name, writable=not dry_run), folder) as child:
         place, parent_name = _parent_of(folder, child)
+        refuse_lost(child)
         runs = list(_own_runs(child))
-        done = Committed(parent_name, sum(length for _, length in runs))
-        _refuse(place, parent_name, name, child, force=force)
+        others = _refuse(place, parent_name, name, child, force=force)
+        is_same = child.parent is not None and child.parent.descriptor.cid == child.descriptor.cid
+        own, shared = [name], list[str]()
         if remove:
             _refuse_needed(folder, name, child)
+            if not child.is_embedded:
+                files, shared = own_files(folder, child.descriptor.extents)
+                own.extend(files)
+        done = Committed(
+            place.resolve(parent_name).as_posix(),
+            sum(length for _, length in runs),
+            () if is_same else tuple(others),
+            tuple(shared),
+        )
         if dry_run:
             return done
         raw = place.open(parent_name, writable=True)
@@ -119,12 +137,11 @@ def commit(
             parent.accept_parent()
             _write(child, parent, runs, progress)
             parent_text = parent.descriptor
-        files = [access.own_name(file) for file in child.files]
         is_sparse = all(isinstance(extent, SparseExtent) for extent in child.parts)
         cid, text = child.descriptor.cid or 0, child.descriptor
         _put(place, parent_name, _with_cid(parent_text, cid))
     if remove:
-        for file in files:  # the descriptor first: without it there is no disk, and not half of one
+        for file in own:  # the descriptor first: without it there is no disk, and not half of one
             folder.remove(file)
         return done
     _put(folder, name, text.with_value("parentCID", f"{cid:08x}"))
@@ -141,29 +158,54 @@ def _parent_of(folder: Folder, child: VmdkDevice) -> tuple[Folder, str]:
     return chain.find_parent(folder, child.descriptor, child.name)
 
 
-def _refuse(place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool) -> None:
+def _refuse(
+    place: Folder, parent_name: str, name: str, child: VmdkDevice, *, force: bool
+) -> list[str]:
+    """Refuse what cannot be committed.
+
+    Returns:
+        Other children of the parent, which then fit no more.
+    """
     parent = child.parent
     assert parent is not None
-    if child.descriptor.cid is None or parent.descriptor.cid is None:
+    _refuse_one_file(child, parent)
+    if not all(chain.can_be_parent(disk.descriptor) for disk in (child, parent)):
         raise VmdkError(
             "it or its parent has no content identifier",
             where=child.name,
-            remedy="mend that first: ipva disk repair",
+            remedy="mend that first: ipva disk repair DISK",
         )
     if child.size_bytes > parent.size_bytes:
         raise VmdkError(
             f"it has {child.size_bytes} bytes, and its parent “{shown(parent_name)}” only "
             f"{parent.size_bytes}",
             where=child.name,
-            remedy="make one disk of both instead: ipva disk convert",
+            remedy="make one disk of both: ipva disk convert DISK new.vmdk -O monolithicSparse",
         )
-    for other in chain.children(place, parent_name, parent.descriptor):
-        if other != name and not force:
-            raise VmdkError(
-                f"“{shown(other)}” was taken over the same disk, and would fit no more",
-                where=child.name,
-                remedy="commit or remove that first, or use --force if it is not needed",
-            )
+    others = [
+        other for other in chain.children(place, parent_name, parent.descriptor) if other != name
+    ]
+    for other in [] if force else others:
+        raise VmdkError(
+            f"“{shown(other)}” was taken over the same disk, and would fit no more",
+            where=child.name,
+            remedy="commit or remove that first, or use --force if it is not needed",
+        )
+    return others
+
+
+def _refuse_one_file(child: VmdkDevice, parent: VmdkDevice | None) -> None:
+    """Refuse a child that lies in a file of a disk below it: writing to one changes the other."""
+    names = {os.path.realpath(file.name) for file in child.files}
+    while parent is not None:
+        for file in parent.files:
+            if os.path.realpath(file.name) in names:
+                raise VmdkError(
+                    f"“{access.own_name(file)}” is a part of it, and of the disk below it",
+                    where=child.name,
+                    remedy="mend the extent lines of its descriptor",
+                )
+        parent = parent.parent
 
 
 def _refuse_needed(folder: Folder, name: str, child: VmdkDevice) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,14 +59,23 @@ def test_every_command_that_changes_an_image_has_a_dry_run(
     words: str, command: click.Command
 ) -> None:
     """What writes to an existing image can be tried without writing."""
-    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo"}
-    changing |= {"repair", "resize", "compact", "commit"}
+    changing = {"put", "rm", "mkdir", "format", "add", "clear", "boot", "undo", "undelete"}
+    changing |= {"mv", "label"}
+    changing |= {"repair", "resize", "compact", "commit", "grow", "defrag"}
     options = {parameter.name for parameter in command.params}
     assert ("dry_run" in options) == (words.split()[-1] in changing)
 
 
 FIRST = ("undo", "new", "boot", "fs put", "flash put", "dump add")
-LAST = ("fs rm", "flash rm", "dump clear", "fs format", "flash format", "dump format")
+LAST = (
+    "fs rm",
+    "fs undelete",
+    "flash rm",
+    "dump clear",
+    "fs format",
+    "flash format",
+    "dump format",
+)
 
 
 def test_every_example_runs_as_printed(
@@ -181,6 +191,45 @@ def test_ctrl_c_leaves_no_half_written_file(
     result = ipva("disk", "convert", f"{vm}#cf", tmp_path / "out.img", "-O", "raw")
     assert result.status == 2
     assert [each.name for each in tmp_path.iterdir()] == ["vm"]
+
+
+def test_ctrl_c_while_the_program_is_imported() -> None:
+    """It ends as at any other time: one line, status 2."""
+    code = """
+import builtins, sys
+usual = builtins.__import__
+def stopped(name, *words):
+    if name == "click":
+        raise KeyboardInterrupt
+    return usual(name, *words)
+builtins.__import__ = stopped
+from ipva_storage.cli.start import main
+main()
+"""
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "ipva: interrupted; nothing was begun\n"
+
+
+def test_an_ignored_signal_stays_ignored(ipva: Ipva, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under nohup a job goes on when the terminal ends."""
+    monkeypatch.setattr("ipva_storage.cli.main.program", _Hangup())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert ipva().status == 0
+        signal.signal(signal.SIGHUP, before)
+        assert ipva().status == 2
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class _Hangup:
+    """A program whose terminal ends."""
+
+    def main(self, *_: object, **__: object) -> int:
+        signal.raise_signal(signal.SIGHUP)
+        return 0
 
 
 def test_inspection_leaves_bytes_and_times_as_they_were(ipva: Ipva, vm: Path) -> None:

@@ -108,6 +108,7 @@ def test_shrinking_over_data_is_refused(ipva: Ipva, tmp_path: Path, kind: str) -
         "after": 4 * MIB,
         "lost": lost_bytes,
         "cut": [],
+        "kept": [],
         "dry_run": True,
     }
     assert "would be cut off" in ipva("disk", "resize", disk, "4M", "--dry-run").out
@@ -506,7 +507,7 @@ def test_ctrl_c_in_a_resize_waits_for_its_end(
         signal.raise_signal(signal.SIGINT)
         return read(*words)
 
-    monkeypatch.setattr("ipva_storage.vmdk.resizing.read", interrupted_read)
+    monkeypatch.setattr("ipva_storage.vmdk.ownership.read", interrupted_read)
     stopped = ipva("disk", "resize", disk, "4M", "--allow-loss")
     assert stopped.status == 2
     assert "interrupted" in stopped.err

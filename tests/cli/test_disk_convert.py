@@ -418,8 +418,19 @@ main()
 """
 
 
-@pytest.mark.parametrize("kind", ["raw", "twoGbMaxExtentSparse", "streamOptimized"])
-def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("raw", signal.SIGINT),
+        ("twoGbMaxExtentSparse", signal.SIGINT),
+        ("streamOptimized", signal.SIGINT),
+        ("streamOptimized", signal.SIGTERM),
+        ("raw", signal.SIGHUP),
+    ],
+)
+def test_a_signal_in_the_middle_leaves_nothing(
+    tmp_path: Path, kind: str, sent: signal.Signals
+) -> None:
     """A real signal in a real process: status 2, one line, no new file, the source untouched."""
     make(tmp_path / "in.vmdk", "monolithicFlat")
     before = state(tmp_path)
@@ -429,7 +440,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path, kind: str) -> None:
         assert process.stderr is not None
         assert process.stderr.readline() == "piece\n"
         assert len(state(tmp_path)) > len(before)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         rest = process.stderr.read()
         assert process.wait(timeout=20) == 2
     assert rest.splitlines()[-1].startswith("ipva: interrupted")

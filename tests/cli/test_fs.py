@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +323,152 @@ def test_rm_of_a_missing_file_removes_nothing(ipva: Ipva, vm: Path, tree: Path) 
     ipva("fs", "put", tree / "empty", f"{vm}#cf:/")
     assert ipva("fs", "rm", f"{vm}#cf:/empty", f"{vm}#cf:/missing").status == 2
     assert len(ipva("fs", "ls", f"{vm}#cf:/", "--json").document) == 1
+
+
+def test_mv_renames_moves_and_keeps_times(ipva: Ipva, vm: Path, tmp_path: Path) -> None:
+    """`mv` renames, moves into a folder, replaces only by force, and never leaves the disk."""
+    file = tmp_path / "note.txt"
+    file.write_text("note")
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    ipva("fs", "put", file, f"{vm}#cf:/docs/")
+    moved = ipva("fs", "mv", f"{vm}#cf:/docs/note.txt", "/docs/Note.TXT", "--json")
+    assert moved.document == {"from": "/docs/note.txt", "to": "/docs/Note.TXT"}
+    assert ipva("fs", "mv", f"{vm}#cf:/docs/note.txt", f"{vm}#cf:/", "--dry-run").status == 0
+    assert ipva("fs", "mv", f"{vm}#cf:/docs/note.txt", f"{vm}#cf:/").status == 0
+    ipva("fs", "put", file, f"{vm}#cf:/docs/")
+    assert ipva("fs", "mv", f"{vm}#cf:/Note.txt", "/docs").status == 2
+    assert ipva("fs", "mv", f"{vm}#cf:/Note.txt", "/docs", "--force").status == 0
+    assert ipva("fs", "mv", f"{vm}#cf:/docs", f"{vm}#boot:/docs").status == 2
+    assert ipva("fs", "mv", f"{vm}#cf:/docs", "/docs/below").status == 2
+    assert ipva("fs", "mv", f"{vm}#cf:/docs", "/Docs").status == 0
+    assert ipva("fs", "get", f"{vm}#cf:/Docs/note.txt", tmp_path / "back").status == 0
+    assert (tmp_path / "back").stat().st_mtime == 1_000_000_000
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+def test_info_tells_kind_room_and_pieces(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """`info` gives the contract keys; they agree with the listing."""
+    ipva("fs", "put", tree, f"{vm}#cf:/")
+    facts = ipva("fs", "info", f"{vm}#cf", "--json").document
+    assert set(facts) == {
+        *("fat", "label", "volume_id", "sector", "cluster", "size", "used", "free", "bad"),
+        *("largest_free", "free_runs", "files", "folders", "fragmented", "clean", "errors"),
+    }
+    assert (facts["files"], facts["folders"], facts["fragmented"]) == (5, 3, 0)
+    assert (facts["clean"], facts["errors"]) == (True, False)
+    assert facts["used"] + facts["free"] == facts["size"]
+    assert facts["largest_free"] <= facts["free"]
+    shown = ipva("fs", "info", f"{vm}#cf")
+    assert "5 in 4 folders" in shown.out
+    assert "clean" in shown.out
+
+
+def test_label_is_shown_set_and_removed(ipva: Ipva, vm: Path) -> None:
+    """`label` shows, sets and removes the label; a dry run does not."""
+    assert ipva("fs", "label", f"{vm}#cf", "new", "--json").document == {"label": "NEW"}
+    assert ipva("fs", "label", f"{vm}#cf", "other", "--dry-run").out == "OTHER\n"
+    assert ipva("fs", "label", f"{vm}#cf").out == "NEW\n"
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+    assert ipva("fs", "label", f"{vm}#cf", "--remove", "--json").document == {"label": None}
+    assert ipva("fs", "label", f"{vm}#cf", "much too long").status == 2
+    assert ipva("fs", "check", f"{vm}#cf").status == 0
+
+
+def test_what_changes_a_disk_can_be_taken_back(ipva: Ipva, vm: Path, tree: Path) -> None:
+    """`put`, `mkdir`, `mv`, `label` and `rm` save what they overwrite, and `undo` restores it."""
+    ipva("fs", "put", tree, f"{vm}#cf:/")
+    disk = vm / "hd-cf.vmdk"
+    commands = (
+        ("fs", "put", tree, f"{vm}#cf:/again"),
+        ("fs", "mkdir", f"{vm}#cf:/made"),
+        ("fs", "mv", f"{vm}#cf:/tree/sub", "/sub"),
+        ("fs", "label", f"{vm}#cf", "NEW"),
+        ("fs", "rm", "-r", f"{vm}#cf:/tree"),
+    )
+    for number, command in enumerate(commands):
+        before = disk.read_bytes()
+        journal = vm / f"{number}.undo"
+        done = ipva(*command, "--undo", journal)
+        assert done.status == 0, done.err
+        assert "ipva undo" in done.out
+        assert disk.read_bytes() != before
+        assert ipva("fs", "check", f"{vm}#cf").status == 0
+        assert ipva("undo", journal).status == 0
+        assert disk.read_bytes() == before
+    failed = ipva("fs", "rm", f"{vm}#cf:/tree", "--undo", vm / "failed.undo")
+    assert failed.status == 2
+    assert not (vm / "failed.undo").exists()
+    assert disk.read_bytes() == before
+
+
+def test_code_page_of_short_names(ipva: Ipva, tmp_path: Path) -> None:
+    """Short names are read in the code page that is given; one that there is not is refused."""
+    from ipva_storage import fat
+    from ipva_storage.device import RawDevice
+    from ipva_storage.fat.folder import pack_entry
+
+    image = tmp_path / "volume.img"
+    with RawDevice.create(image, 2**20) as device:
+        fat.format(device)
+        moment = datetime(2024, 5, 6)
+        record = pack_entry(
+            b"\x9f\x99      TXT", attributes=32, created=moment, modified=moment, cluster=0
+        )
+        device.write(fat.open(device).geometry.root_offset_bytes, record)
+    for code_page, name in (("cp437", "ƒÖ.TXT"), ("cp850", "ƒÖ.TXT"), ("cp852", "čÖ.TXT")):
+        (entry,) = ipva("fs", "ls", f"{image}:/", "--code-page", code_page, "--json").document
+        assert entry["name"] == name
+        assert ipva("fs", "cat", f"{image}:/{name}", "--code-page", code_page).status == 0
+    (entry,) = ipva("fs", "ls", f"{image}:/", "--code-page", "cp932", "--json").document
+    assert entry["name"].endswith(".TXT")
+    refused = ipva("fs", "ls", f"{image}:/", "--code-page", "cp9999")
+    assert refused.status == 2
+    assert "cp850" in refused.err
+
+
+def test_format_makes_what_is_asked_for(ipva: Ipva, tmp_path: Path) -> None:
+    """Options reach the volume; a disk with a partition table is told as such."""
+    image, code = tmp_path / "disk.img", tmp_path / "code.bin"
+    code.write_bytes(b"\xeb\xfe")
+    image.write_bytes(bytes(20 << 20))
+    options = ["--fat", "16", "--cluster-size", "1K", "--sector-size", "1K", "--reserved", "4"]
+    options += ["--fats", "1", "--root-entries", "256", "--volume-id", "1234-abcd", "--partition"]
+    made = ipva("fs", "format", image, *options, "--boot-code", code, "--label", "x", "--json")
+    assert made.document["fat"] == 16
+    assert made.document["cluster"] == 1024
+    assert made.document["partitioned"] is True
+    volume = image.read_bytes()[1 << 20 :]
+    assert volume[39:43] == bytes.fromhex("cdab3412")
+    assert volume[62:65] == b"\xeb\xfe\0"
+    assert ipva("fs", "check", image).status == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--volume-id", "123456789"], ["--volume-id", "xyz"], ["--cluster-size", "no"],
+     ["--boot-code", "/nowhere"], ["--root-entries", "0"], ["--fats", "99"]],
+)  # fmt: skip
+def test_format_refuses_what_cannot_be(ipva: Ipva, tmp_path: Path, options: list[str]) -> None:
+    """A wish that no volume fulfils leaves the disk alone."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    assert ipva("fs", "format", image, *options).status == 2
+    assert not any(image.read_bytes())
+
+
+def test_format_and_put_come_out_the_same(
+    ipva: Ipva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With SOURCE_DATE_EPOCH an image with files is the same every time."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    source = tmp_path / "A long name.txt"
+    found = []
+    for number in range(2):
+        source.write_bytes(b"content")
+        os.utime(source, (1_800_000_000 + number * 100,) * 2)
+        image = tmp_path / f"{number}.img"
+        image.write_bytes(bytes(1 << 20))
+        assert ipva("fs", "format", image, "--label", "x").status == 0
+        assert ipva("fs", "put", source, f"{image}:/").status == 0
+        found.append(image.read_bytes())
+    assert found[0] == found[1]

@@ -160,16 +160,16 @@ def _fat_frees_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fat_folders_before_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries are written before the chains that they name."""
-    write = Changes._write_table_and_folders
+    write = Changes._write_new
 
     def early(changes: Changes) -> None:
         for folder in changes.folders:
-            if folder is not None and folder.is_dirty:
+            if folder.is_dirty:
                 folder.write(changes._device)
         changes._device.flush()
         write(changes)
 
-    monkeypatch.setattr(Changes, "_write_table_and_folders", early)
+    monkeypatch.setattr(Changes, "_write_new", early)
 
 
 def _flash_without_barriers(monkeypatch: pytest.MonkeyPatch) -> None:

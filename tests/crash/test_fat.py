@@ -13,7 +13,7 @@ from ipva_storage.errors import FatError, FatNotFoundError, PowerCutError
 from ipva_storage.fat import FatVolume
 from ipva_storage.units import KIB, MIB
 
-HARMLESS = {"FAT002", "FAT005", "FAT011", "FAT018", "FAT019"}
+HARMLESS = {"FAT002", "FAT005", "FAT011", "FAT018", "FAT019", "FAT050"}
 """Unusual header, copies differ, lost clusters, free count, not closed: what a cut may leave."""
 
 OLD = {

@@ -10,7 +10,7 @@ import pytest
 
 from ipva_storage.device import FaultDevice, MemoryDevice
 from ipva_storage.device.base import FileDevice
-from ipva_storage.device.undo import UndoDevice, UndoJournal, restore
+from ipva_storage.device.undo import Images, UndoDevice, UndoJournal, restore
 from ipva_storage.errors import DeviceError, PowerCutError, UndoError
 from ipva_storage.testing import power_cuts as power_cuts_module
 from ipva_storage.testing.power_cuts import FileLog, PowerCut, power_cuts
@@ -27,7 +27,7 @@ def originals() -> dict[str, bytes]:
 
 
 @dataclass
-class Opened:
+class Opened(Images):
     """Images that are open already."""
 
     files: dict[str, FileDevice] = field(default_factory=dict)

@@ -301,6 +301,21 @@ def test_resize(subformat: str, size_bytes: int) -> None:
     holds(job, limit=25)
 
 
+@pytest.mark.parametrize("size_bytes", [30 * GRAIN_BYTES, 6 * GRAIN_BYTES + 512])
+def test_resize_of_a_stream(size_bytes: int) -> None:
+    """It is made anew beside its place; the old one or the new one is there."""
+    files = disk_files("streamOptimized", SIZE_BYTES, [(0, noise(7 * GRAIN_BYTES))])
+    job = resize_job(files, size_bytes, allow_loss=True)
+    seen = set()
+    for state in job_states(job):
+        seen.add(content_of(state.folder(), "disk.vmdk"))
+        assert findings_of(state.folder(), "disk.vmdk") == []
+        again = state.folder()
+        job.run(again)
+        assert content_of(again, "disk.vmdk") == job.after
+    assert seen == {job.before, job.after}
+
+
 @pytest.mark.parametrize(
     "size_bytes", [10 * GRAIN_BYTES + 2048, 11 * GRAIN_BYTES, 15 * GRAIN_BYTES]
 )

@@ -95,6 +95,11 @@ def metadata(kind: Kind, damage: Callable[[int], Change], skip: int = 0) -> At:
     return lambda image: damage((image.part(kind).sector + skip) * SECTOR)
 
 
+def footer_field(image: Image, at: int, value: int, length: int) -> Change:
+    """Another number in the footer."""
+    return put((image.part(Kind.FOOTER).sector + 1) * SECTOR + at, value, length)
+
+
 TAIL: dict[str, At] = {
     **{
         f"{kind.name.lower()}-marker-{damage.__name__}": metadata(kind, damage)
@@ -109,9 +114,11 @@ TAIL: dict[str, At] = {
     "gd-in-the-header": lambda _: put(56, 22, 8),
     "rgd": lambda _: put(48, 22, 8),
     "table-entry": lambda image: put((image.part(Kind.TABLE).sector + 1) * SECTOR + 4, 77),
-    "footer-capacity": lambda image: put((image.part(Kind.FOOTER).sector + 1) * SECTOR + 12, 8, 8),
-    "footer-gd": lambda image: put((image.part(Kind.FOOTER).sector + 1) * SECTOR + 56, 5, 8),
-    "footer-grain": lambda image: put((image.part(Kind.FOOTER).sector + 1) * SECTOR + 20, 64, 8),
+    "footer-capacity": lambda image: footer_field(image, 12, 8, 8),
+    "footer-gd": lambda image: footer_field(image, 56, 5, 8),
+    "footer-grain": lambda image: footer_field(image, 20, 64, 8),
+    "footer-overhead": lambda image: footer_field(image, 64, 256, 8),
+    "footer-compression": lambda image: footer_field(image, 77, 0, 2),
     "end-of-stream": lambda image: noise(len(image.content) - SECTOR),
     "no-end-of-stream": lambda image: cut(len(image.content) - SECTOR),
     "no-footer": lambda image: cut(len(image.content) - 3 * SECTOR),

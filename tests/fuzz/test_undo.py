@@ -42,7 +42,7 @@ def do_job(folder: Path, *, is_finished: bool) -> bytes:
     for name, content in zip(NAMES, contents, strict=True):
         (folder / name).write_bytes(content)
     journal = UndoJournal.create(Folder(folder), "undo")
-    guarded = UndoFolder(folder, journal)
+    guarded = UndoFolder(Folder(folder), journal)
     with (
         guarded.open(NAMES[0], writable=True) as first,
         guarded.open(NAMES[1], writable=True) as second,

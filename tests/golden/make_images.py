@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.device import BlockDevice, Folder, MemoryDevice
-from ipva_storage.device.undo import UndoDevice, UndoJournal
+from ipva_storage.device.undo import Images, UndoDevice, UndoJournal
 
 FOLDER = Path(__file__).parent / "images"
 WHEN = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
@@ -60,7 +60,7 @@ def dump_disk() -> MemoryDevice:
     return device
 
 
-class Opened:
+class Opened(Images):
     """An image in memory, for a journal to look at."""
 
     def __init__(self, device: MemoryDevice) -> None:

@@ -11,7 +11,7 @@ import pytest
 import ipva_formats
 from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.device import BlockDevice, MemoryDevice
-from ipva_storage.device.undo import restore
+from ipva_storage.device.undo import Images, restore
 from ipva_storage.findings import Finding
 
 FOLDER = Path(__file__).parent / "images"
@@ -99,7 +99,7 @@ def test_undo() -> None:
     image = golden("undo-image")
     assert b"changed" in image.data[:200]
 
-    class Opened:
+    class Opened(Images):
         def open(self, name: str, *, writable: bool) -> MemoryDevice:
             assert name == "golden.img"
             return image

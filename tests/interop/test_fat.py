@@ -14,6 +14,7 @@ import pytest
 from ipva_storage import fat
 from ipva_storage.device import BlockDevice, RawDevice
 from ipva_storage.errors import IpvaError
+from ipva_storage.fat.geometry import Geometry
 from ipva_storage.findings import Severity
 from ipva_storage.units import KIB, MIB
 
@@ -124,19 +125,46 @@ def test_we_read_what_peers_write(
     assert extract(peer, image, tmp_path / "out") == expected
 
 
-@pytest.mark.parametrize("size_bytes", [64 * KIB, MIB, 9 * MIB, 300 * MIB, 1024 * MIB])
-def test_choices_are_those_of_mkfs(tmp_path: Path, peer: Peer, size_bytes: int) -> None:
-    """Type, cluster and table of a new volume are those that mkfs.fat chooses."""
-    image = tmp_path / "peer.img"
-    with image.open("xb") as file:
-        file.truncate(size_bytes)
-    peer("mkfs.fat", image, check=True)
-    device = RawDevice.create(tmp_path / "ours.img", size_bytes)
-    fat.format(device)
-    with device, RawDevice(image) as theirs:
-        mine, peers = fat.open(device).geometry, fat.open(theirs).geometry
-    assert (mine.fat_bits, mine.cluster_bytes) == (peers.fat_bits, peers.cluster_bytes)
-    assert (mine.fat_bytes, mine.fat_offset_bytes) == (peers.fat_bytes, peers.fat_offset_bytes)
+def sizes() -> list[int]:
+    """Sizes at which mkfs.fat chooses anew, one KiB beside them, and some by chance."""
+    borders = [64 * KIB, 256 * KIB, 360 * KIB, 720 * KIB, 1200 * KIB, 1440 * KIB, 2880 * KIB]
+    borders += [MIB << power for power in range(18)] + [260 * MIB, 504 * MIB, 1008 * MIB]
+    around = {size + step for size in borders for step in (-KIB, 0, KIB)}
+    rng = random.Random(3)
+    chance = {KIB * rng.randrange(64, 2 ** rng.randrange(8, 28)) for _ in range(60)}
+    return sorted(size for size in around | chance if size >= 64 * KIB)
+
+
+def header(geometry: Geometry) -> dict[str, int]:
+    """What of a volume's layout is a choice."""
+    fields = ("fat_bits", "cluster_bytes", "fat_offset_bytes", "fat_bytes", "root_entry_count")
+    more = ("data_offset_bytes", "volume_bytes", "fat_count", "media", "cluster_count")
+    return {field: getattr(geometry, field) for field in (*fields, *more)}
+
+
+@pytest.mark.parametrize("bits", [None, 12, 16, 32])
+def test_choices_are_those_of_mkfs(tmp_path: Path, peer: Peer, bits: int | None) -> None:
+    """All fields of a new volume are those that mkfs.fat chooses, at every size.
+
+    Of a type that is asked for, only where mkfs.fat keeps to the numbers of clusters of the type,
+    and does not refuse.
+    """
+    same = 0
+    for size_bytes in sizes():
+        image, ours = tmp_path / "peer.img", tmp_path / "ours.img"
+        with image.open("xb") as file:
+            file.truncate(size_bytes)
+        made = peer("mkfs.fat", *([] if bits is None else ["-F", str(bits)]), image)
+        with RawDevice(image) as theirs, RawDevice.create(ours, size_bytes) as device:
+            is_odd = made.returncode or fat.open(theirs).geometry.oddities
+            if not is_odd:
+                fat.format(device, fat_bits=bits)
+                mine, peers = (header(fat.open(each).geometry) for each in (device, theirs))
+                assert mine == peers, size_bytes
+                same += 1
+        image.unlink()
+        ours.unlink()
+    assert same > (130 if bits is None else 20)
 
 
 @pytest.mark.parametrize("name", [*GOOD, "fatcat/hello-world.img.gz"])
@@ -211,11 +239,13 @@ def survive(device: BlockDevice) -> None:
         volume = fat.open(device)
         entries = list(volume.walk())
         assert volume.free_bytes >= 0
+        assert volume.usage().file_count >= 0
         assert volume.label is None or volume.label
     except IpvaError:
         return
     for path, entry in entries:
         try:
+            volume.fragments(path)
             if not entry.is_dir:
                 sum(len(chunk) for chunk in volume.read_chunks(path))
         except IpvaError:

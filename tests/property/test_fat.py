@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipva_formats import fat as layout
-from ipva_storage.fat import chains, clock, folder, names, records, table
+from ipva_storage.fat import chains, clock, folder, listing, names, records, table
 from ipva_storage.fat.chains import End
 from ipva_storage.testing import fat_machine
 
@@ -117,6 +117,34 @@ def test_long_names_round_trip(many: list[str]) -> None:
     assert [slot.entry.name for slot in found] == many
     assert not parsed.is_orphan.any()
     assert parsed.end == len(raw) // 32
+
+
+@given(st.lists(st.lists(fat_machine.names(), unique_by=names.fold, max_size=5), max_size=6))
+def test_folders_together_are_what_each_is(folders: list[list[str]]) -> None:
+    """Folders read together have the entries that each has alone."""
+    raws = []
+    for many in folders:
+        taken: set[bytes] = set()
+        for name in many:
+            taken.add(names.make_short(name, taken))
+        raws.append(b"".join(map(entry_bytes, sorted(taken))) + bytes(32))
+    alone = [listing.entries_of([raw], is_fat32=True, code_page="cp437")[0] for raw in raws]
+    assert listing.entries_of(raws, is_fat32=True, code_page="cp437") == alone
+    slow = [
+        [slot.entry for slot in records.slots(records.parse(raw), is_fat32=True, code_page="cp437")]
+        for raw in raws
+    ]
+    assert [[entry.name for entry in some] for some in slow] == [
+        [entry.name for entry in some] for some in alone
+    ]
+
+
+def test_long_names_do_not_reach_into_the_next_folder() -> None:
+    """Long-name records at the end of a folder are none of the next one's first file."""
+    short = names.make_short("A long name.text", set())
+    first = folder.pack_long("A long name.text", short)
+    found = listing.entries_of([first, entry_bytes(short)], is_fat32=True, code_page="cp437")
+    assert [[entry.name for entry in some] for some in found] == [[], ["ALONGN~1.TEX"]]
 
 
 def entry_bytes(short: bytes) -> bytes:

@@ -13,7 +13,7 @@ from ipva_formats import fat as layout
 from ipva_storage import fat
 from ipva_storage.device import BlockDevice, MemoryDevice
 from ipva_storage.errors import IpvaError
-from ipva_storage.fat import folder, records, summary, table
+from ipva_storage.fat import names, records, summary, table
 
 Outcome = tuple[object, ...]
 ENTRIES = st.integers(0, 70) | st.sampled_from(
@@ -120,4 +120,7 @@ def test_a_label_is_found_as_the_folder_finds_it(kinds: list[tuple[int, int, byt
         (bytes([head]) + name + bytes([attributes])).ljust(32, b"\0")
         for head, attributes, name in kinds
     )
-    assert summary.find_label(raw, "cp437") == folder._label(records.parse(raw), "cp437")
+    parsed = records.parse(raw)
+    labels = parsed.table["name"][parsed.is_label]
+    expected = names.show_label(labels[0].tobytes()) or None if len(labels) else None
+    assert summary.find_label(raw, "cp437") == expected

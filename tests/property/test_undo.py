@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ipva_formats import undo as layout
 from ipva_storage.device import FaultDevice, MemoryDevice, OverlayDevice, TraceDevice
 from ipva_storage.device.base import FileDevice
-from ipva_storage.device.undo import UndoDevice, UndoJournal, records, restore
+from ipva_storage.device.undo import Images, UndoDevice, UndoJournal, records, restore
 from ipva_storage.device.undo.ledger import BLOCK_BYTES, Ledger
 
 MAX_BYTES = 5 * BLOCK_BYTES
@@ -37,7 +37,7 @@ steps = st.lists(
 )
 
 
-class Opened:
+class Opened(Images):
     """Images that are open already."""
 
     def __init__(self, files: dict[str, FileDevice]) -> None:

@@ -12,7 +12,7 @@ from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk import reach
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, stoppable
 from ipva_storage.errors import UsageError
-from ipva_storage.units import format_size, parse_size
+from ipva_storage.units import format_size, parse_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,8 @@ def resize(
         )
     if as_json:
         facts = {"before": done.before_bytes, "after": done.after_bytes, "lost": done.lost_bytes}
-        names = {"cut": [each.name for each in cut]}
+        kept = [str(place.folder.path / each) for each in done.kept_files]
+        names = {"cut": [each.name for each in cut], "kept": kept}
         output.document({"file": str(place.path), **facts, **names, "dry_run": dry_run})
     else:
         _show_resized(disk, done, cut, dry_run=dry_run)
@@ -159,10 +160,13 @@ def _show_resized(disk: str, done: Resized, cut: list[reach.Holding], *, dry_run
     output.say(f"{disk} {verb} {format_size(after)} ({after} bytes); it was {format_size(before)}")
     if done.lost_bytes:
         size = format_size(done.lost_bytes)
-        output.say(f"its last {size}, not empty, {'would be' if dry_run else 'are'} cut off")
+        output.say(f"{size} at its end, not empty, {'would be' if dry_run else 'are'} cut off")
     for each in cut:
         is_damaged = "would be" if dry_run else "is"
         output.say(f"the {each.name} on it, up to byte {each.end_bytes}, {is_damaged} damaged")
+    for name in done.kept_files:
+        stays = "would stay" if dry_run else "stays"
+        output.say(f"{printable(name)} {stays}: the disk has no use for it, but it may hold more")
     if dry_run and (done.lost_bytes or cut):
         output.say("without --allow-loss that is refused")
     stay = "would stay" if dry_run else "stay"
@@ -174,12 +178,20 @@ def _show_resized(disk: str, done: Resized, cut: list[reach.Holding], *, dry_run
 
 @click.command()
 @click.argument("disk")
+@click.option(
+    "--allow-loss", is_flag=True, help="Also drop data whose tables are lost, which nothing reads."
+)
 @output.dry_run_option
 @undoing.option
 @output.outside_option
 @output.json_option
 def compact(
-    disk: str, dry_run: bool, undo_file: str | None, allow_outside: bool, as_json: bool
+    disk: str,
+    allow_loss: bool,
+    dry_run: bool,
+    undo_file: str | None,
+    allow_outside: bool,
+    as_json: bool,
 ) -> None:
     """Give space back to the host: what DISK keeps though it is zero, and gaps in its files.
 
@@ -193,7 +205,7 @@ def compact(
     journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
     with undoing.undoable(journal) as undo, _job(place) as progress:
         guarded = Place(undo.folder(place.folder), place.name)
-        done = _compact(guarded, dry_run=dry_run, progress=progress)
+        done = _compact(guarded, allow_loss=allow_loss, dry_run=dry_run, progress=progress)
     if as_json:
         facts = {"freed": done.freed_bytes, "dropped": done.dropped_bytes}
         output.document({"file": str(place.path), **facts, "dry_run": dry_run})
@@ -206,11 +218,13 @@ def compact(
     undo.say()
 
 
-def _compact(place: Place, *, dry_run: bool, progress: Progress) -> Compacted:
+def _compact(place: Place, *, allow_loss: bool, dry_run: bool, progress: Progress) -> Compacted:
     from ipva_storage import vmdk
 
     if is_vmdk(place):
-        return vmdk.compact(place.folder, place.name, dry_run=dry_run, progress=progress)
+        return vmdk.compact(
+            place.folder, place.name, allow_loss=allow_loss, dry_run=dry_run, progress=progress
+        )
     with place.folder.open(place.name, writable=not dry_run) as raw:
         return vmdk.punch(raw, dry_run=dry_run, progress=progress)
 

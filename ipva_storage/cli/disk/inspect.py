@@ -100,6 +100,9 @@ def _findings(disk: str, *, allow_outside: bool) -> Sequence[Finding]:
 
     path = targets.image_path(disk, allow_outside=allow_outside)
     folder = Folder(path.parent, allow_outside=allow_outside)
+    lost = vmdk.lost_descriptor(folder, path.name)
+    if lost is not None:
+        return [lost]
     with RawDevice(path) as raw, output.progress_bar(path.name) as progress:
         if vmdk.is_vmdk(raw) or vmdk.is_beheaded(raw):
             return list(vmdk.check(raw, folder, progress=progress))

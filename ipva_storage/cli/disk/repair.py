@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -60,9 +61,11 @@ def repair(
         done = _repair(Place(folder, place.name), accept_parent=accept_parent, dry_run=dry_run)
     if as_json:
         path = None if undo.path is None else str(undo.path)
-        output.document(_facts(done, disk) | {"undo": path, "dry_run": dry_run})
+        made = [str(place.folder.path / name) for name in done.made]
+        output.document(_facts(done, disk) | {"made": made, "undo": path, "dry_run": dry_run})
     else:
-        _show(done, disk, dry_run=dry_run)
+        _show(done, disk, place, dry_run=dry_run)
+        _show_made(done, place, dry_run=dry_run)
         undo.say()
     is_mended = not done.left and not done.lost
     context.exit(0 if is_mended and not (dry_run and done.fixed) else output.PROBLEMS)
@@ -81,7 +84,7 @@ def _refuse_raw(place: Place) -> None:
     raise UsageError(
         "it is a raw image, which has no structure of its own",
         where=str(place.path),
-        remedy="look at what is on it with: ipva fs check",
+        remedy="look at what is on it with: ipva fs check DISK",
     )
 
 
@@ -109,21 +112,38 @@ def _facts(done: Repaired, disk: str) -> dict[str, Any]:
     }
 
 
-def _show(done: Repaired, disk: str, *, dry_run: bool) -> None:
+def _show(done: Repaired, disk: str, place: Place, *, dry_run: bool) -> None:
     if not done.fixed and not done.left and not done.lost:
         output.say("nothing wrong was found")
         return
     verb = "would be mended" if dry_run else "mended"
     for each in done.fixed:
-        place = "" if each.offset_bytes is None else f" at byte {each.offset_bytes}"
-        output.say(f"{verb}: {each.code}  {each.structure}{place}: {each.message}")
+        at = "" if each.offset_bytes is None else f" at byte {each.offset_bytes}"
+        file = f"{each.where}: " if each.where not in (None, str(place.path)) else ""
+        output.say(f"{verb}: {each.code}  {file}{each.structure}{at}: {each.message}")
     if done.left:
         output.say("what is left:" if not dry_run else "what would be left:")
         output.show_findings([output.placed(each, disk) for each in done.left])
-    _show_lost(done.lost)
+    _show_lost(done.lost, is_whole=not done.left)
+    if any(each.severity == "error" and each.repair is None for each in done.left):
+        new = shlex.quote(f"{disk.removesuffix('.vmdk').replace('#', '-')}-rest.img")
+        output.say(
+            "restore it from a backup, or copy the rest: "
+            f"ipva disk convert --salvage {shlex.quote(disk)} {new} -O raw"
+        )
 
 
-def _show_lost(lost: Sequence[Lost]) -> None:
+def _show_made(done: Repaired, place: Place, *, dry_run: bool) -> None:
+    for note in done.notes:
+        output.say(note)
+    for name in done.made:
+        path = place.folder.path / name
+        output.say(
+            f"would make {path}" if dry_run else f"made {path}; to take that back, delete it"
+        )
+
+
+def _show_lost(lost: Sequence[Lost], *, is_whole: bool) -> None:
     if not lost:
         return
     total = sum(each.length_bytes for each in lost)
@@ -133,4 +153,5 @@ def _show_lost(lost: Sequence[Lost]) -> None:
         output.say(f"  bytes {each.offset_bytes} to {end}: {each.reason}")
     if len(lost) > LOST_SHOWN_MAX:
         output.say(f"  and {len(lost) - LOST_SHOWN_MAX} more ranges (--json has them all)")
-    output.say("the rest can be copied with: ipva disk convert --salvage")
+    if is_whole:
+        output.say("it reads as zeros there")

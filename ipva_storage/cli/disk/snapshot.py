@@ -12,7 +12,7 @@ import click
 from ipva_storage.cli import interrupts, output, targets, undoing
 from ipva_storage.cli.disk.place import Place, image_place, is_vmdk, new_path, stoppable
 from ipva_storage.errors import IpvaError, UsageError
-from ipva_storage.units import format_size
+from ipva_storage.units import format_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,24 +131,29 @@ def commit(
     place = image_place(child, allow_outside=allow_outside)
     parent = _parent_name(place)
     lines = list(_vmx_lines(place.folder, place.name))
-    if remove and undo_file is not None:
-        raise UsageError(
-            "files that are removed cannot be brought back by an undo",
-            where=child,
-            remedy="leave --remove out; the child stays, empty",
-        )
     journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
     with undoing.undoable(journal) as undo:
         guarded = Place(undo.folder(place.folder), place.name)
         done = _commit(guarded, remove=remove, force=force, dry_run=dry_run)
     if as_json:
         facts = {"file": str(place.path), "parent": str(place.folder.path / parent)}
-        state = {"written": done.written_bytes, "removed": remove and not dry_run}
+        state: dict[str, Any] = {
+            "written": done.written_bytes,
+            "removed": remove and not dry_run,
+            "outdated": [str(place.folder.path / name) for name in done.outdated],
+            "kept": [str(place.folder.path / name) for name in done.kept_files],
+        }
         vmx = [each.facts(parent) for each in lines]
         output.document({**facts, **state, "dry_run": dry_run, "vmx": vmx})
         return
     size = format_size(done.written_bytes)
     output.say(f"{size} of changes {'would go' if dry_run else 'went'} into {parent}")
+    for name in done.outdated:
+        fits = "would fit" if dry_run else "fits"
+        output.say(f"{name}, which was taken over {parent} as well, {fits} it no more")
+    for name in done.kept_files:
+        stays = "would stay" if dry_run else "stays"
+        output.say(f"{printable(name)} {stays}: it is elsewhere, or may hold more than the child")
     if not dry_run:
         output.say(f"{place.path} {'is removed' if remove else KEPT}")
         _show_lines(place, lines, parent)
@@ -171,7 +176,7 @@ def _parent_name(place: Place) -> str:
             raise UsageError(
                 "it is no snapshot's child, so there is nothing to commit it to",
                 where=str(place.path),
-                remedy="name the child; see what a disk is with: ipva disk info",
+                remedy="name the child; see what a disk is with: ipva disk info DISK",
             )
         return os.path.relpath(parent.name, place.folder.path)
 
@@ -193,7 +198,7 @@ def _commit(place: Place, *, remove: bool, force: bool, dry_run: bool) -> Commit
         raise IpvaError(
             "interrupted; it reads as before, and the disk below it is changed in part",
             where=str(place.path),
-            remedy="run the commit again before you use that disk on its own",
+            remedy="run the commit again before you use that disk, or another child of it",
         ) from None
 
 

@@ -6,17 +6,15 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ipva_storage.device.base import Device, byte_view
-from ipva_storage.device.folder import Folder
-from ipva_storage.errors import DeviceError
+from ipva_storage.device.folder import FolderAround
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ipva_storage.device.base import BlockDevice, Extent, FileDevice
+    from ipva_storage.device.folder import Folder
     from ipva_storage.device.undo.journal import UndoJournal
 
 
@@ -101,22 +99,16 @@ class UndoDevice(Device):
         self._journal.secure(self._image, self._device, ranges, ahead=ahead)
 
 
-class UndoFolder(Folder):
-    """A folder whose files are saved before they change.
+class UndoFolder(FolderAround):
+    """A folder whose files are saved before they change, are replaced or go.
 
     Files that are new in it stay after an undo: a journal says what to restore, never what to
     delete.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        journal: UndoJournal,
-        *,
-        allow_outside: bool = False,
-    ) -> None:
-        """Work in the folder at `path`."""
-        super().__init__(path, allow_outside=allow_outside)
+    def __init__(self, folder: Folder, journal: UndoJournal) -> None:
+        """Guard the files of `folder`."""
+        super().__init__(folder)
         self._journal = journal
 
     def open(self, name: str, *, writable: bool = False) -> FileDevice:
@@ -131,24 +123,23 @@ class UndoFolder(Folder):
     @contextlib.contextmanager
     def new_file(self, name: str, *, force: bool = False) -> Iterator[FileDevice]:
         """As in any folder; the whole of a file that is replaced is saved first."""
-        path = self.resolve(name)
-        if force and path.is_file():
-            with super().open(name) as old, UndoDevice(old, self._journal) as device:
-                device.expect([(0, old.size_bytes)])
+        if force and self.has(name):
+            self._save(name)
         with super().new_file(name, force=force) as file:
             yield file
 
     def remove(self, name: str) -> None:
-        """Refuse: a journal can restore a file, and not bring one back that is gone.
+        """Delete a file; the whole of it is saved first.
 
         Raises:
-            DeviceError: always, before anything is changed.
+            DeviceError: there is none, it is in use or cannot be read or deleted.
         """
-        raise DeviceError(
-            "a file that is deleted cannot be brought back by an undo",
-            where=str(self.resolve(name)),
-            remedy="keep a copy of the disk instead, and leave --undo out",
-        )
+        self._save(name)
+        super().remove(name)
 
-    def _at(self, path: Path) -> Folder:
-        return UndoFolder(path, self._journal, allow_outside=self.allow_outside)
+    def _save(self, name: str) -> None:
+        with super().open(name) as old, UndoDevice(old, self._journal) as device:
+            device.expect([(0, old.size_bytes)])
+
+    def _around(self, folder: Folder) -> Folder:
+        return UndoFolder(folder, self._journal)

@@ -40,6 +40,9 @@ BATCH_ENTRIES: Final = 4096
 LONG_BYTES: Final = 16 * MIB
 """From this length on the host is asked where the holes are, instead of reading them."""
 
+BEAT_US: Final = 5_000_000
+"""How often a job that saves nothing new notes that it is at work. Confidence: chosen."""
+
 _STEP_BYTES: Final = 1 * MIB
 
 
@@ -102,6 +105,7 @@ class UndoJournal:
         self._batch_count = 0
         self._end_bytes = records.BATCHES_OFFSET_BYTES
         self._generation = 0
+        self._told_us = 0
         self._is_broken = False
         self._start(device)
 
@@ -165,9 +169,11 @@ class UndoJournal:
             DeviceError: the image cannot be read, or the journal cannot be written. The image must
                 not be changed then.
         """
-        self._check_open()
+        journal = self._check_open()
         ranges = list(ranges)
         if image.number is not None and all(image.ledger.has(*each) for each in ranges):
+            if self._now_us() - self._told_us > BEAT_US:
+                self._write_status(journal, State.WORKING)
             return
         number, batch = self._begin(image)
         for start, stop in image.ledger.gaps(ranges, ahead=ahead):
@@ -241,7 +247,8 @@ class UndoJournal:
 
     def _write_status(self, device: BlockDevice, state: State) -> None:
         self._generation += 1
-        status = Status(state, self._generation, self._now_us(), self._batch_count, self._end_bytes)
+        self._told_us = self._now_us()
+        status = Status(state, self._generation, self._told_us, self._batch_count, self._end_bytes)
         place = records.STATUS_OFFSETS_BYTES[self._generation % 2]
         device.write(place, records.build_status(status, self._journal_id))
 
@@ -340,7 +347,9 @@ def _host_runs(device: BlockDevice, start: int, stop: int) -> Iterator[tuple[int
 
 
 def _left(number: int, image: SavedImage, images: Images) -> LeftEntry:
-    """How the job left an image, with what it wrote made durable first."""
+    """How the job left an image, with what it wrote made durable; 0 bytes where it is gone."""
+    if not images.has(image.name):
+        return LeftEntry(number, 0, 0, 0)
     with images.open(image.name, writable=True) as device:
         device.flush()
         found = 0

@@ -19,7 +19,24 @@ if TYPE_CHECKING:
 
 
 class Images(Protocol):
-    """Opens the images that a journal names."""
+    """Finds the images that a journal names."""
+
+    def where(self, name: str) -> str:
+        """What messages call an image: its name, unless this knows more."""
+        return name
+
+    def has(self, name: str) -> bool:
+        """Whether it is there, as it is unless a job may remove it."""
+        del name
+        return True
+
+    def create(self, name: str) -> FileDevice:
+        """A new and empty one in the place of one that was removed.
+
+        Raises:
+            DeviceError: it cannot be made.
+        """
+        raise DeviceError("it cannot be made anew", where=name)
 
     def open(self, name: str, *, writable: bool) -> FileDevice:
         """An image by its name in the journal."""
@@ -27,8 +44,12 @@ class Images(Protocol):
     def modified_us(self, name: str) -> int:
         """When it was last changed, microseconds since 1970 UTC; 0 where nobody knows."""
 
+    def journal_us(self) -> int:
+        """When the journal was last changed; 0 where nobody knows."""
+        return 0
 
-class ImageFolder:
+
+class ImageFolder(Images):
     """The images of a journal that is a file."""
 
     def __init__(
@@ -64,16 +85,37 @@ class ImageFolder:
             raise UndoError("it names itself as an image", where=str(self._journal_path))
         return path
 
+    def where(self, name: str) -> str:
+        """Its path."""
+        return str(self.path(name))
+
+    def has(self, name: str) -> bool:
+        """Whether anything is there, be it a file or not."""
+        return os.path.lexists(self.path(name))
+
+    def create(self, name: str) -> FileDevice:
+        """A new file in its place, whose name is durable."""
+        path = self.path(name)
+        return Folder(path.parent).create(path.name)
+
     def open(self, name: str, *, writable: bool) -> FileDevice:
         """An image, locked when it is to be changed."""
         return RawDevice(self.path(name), writable=writable)
 
     def modified_us(self, name: str) -> int:
         """When the host last saw it change."""
-        try:
-            return max(0, self.path(name).stat().st_mtime_ns // 1000)
-        except OSError:
-            return 0
+        return _modified_us(self.path(name))
+
+    def journal_us(self) -> int:
+        """When the host last saw the journal change."""
+        return _modified_us(self._journal_path)
+
+
+def _modified_us(path: Path) -> int:
+    try:
+        return max(0, path.stat().st_mtime_ns // 1000)
+    except OSError:
+        return 0
 
 
 def name_in(folder: Path, path: str) -> str:

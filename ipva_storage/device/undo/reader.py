@@ -67,6 +67,16 @@ class JournalReader:
             at, sequence = at + head.whole_bytes, sequence + 1
         self._end(at, sequence)
 
+    def left_images(self) -> list[str]:
+        """Names of the images, where the job or a restore was cut; else none.
+
+        Raises:
+            UndoError: the journal is damaged.
+        """
+        if self.status.state not in (State.WORKING, State.RESTORING):
+            return []
+        return [entry.name for _, entry in self.entries() if isinstance(entry, FileEntry)]
+
     def set_state(self, state: State, time_us: int) -> None:
         """Write and flush the status; what is durable of the batches stays as it was stated."""
         last = self.status

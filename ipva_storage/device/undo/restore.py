@@ -2,10 +2,11 @@
 
 Invariants:
 
-1. Nothing is written before the whole journal is read and found sound, every image is open and
-   locked, and each is as the job left it (unless forced).
+1. Nothing is written before the whole journal is read and found sound, every image that is there is
+   open and locked, and each is as the job left it (unless forced).
 2. Doing it again, after a cut at any write, gives the same.
 3. The journal is kept; only its status changes.
+4. An image that is not there is made anew, where the journal has all of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ipva_storage.device.base import read
+from ipva_storage.device.copy import chunks, is_zero
+from ipva_storage.device.memory import MemoryDevice
+from ipva_storage.device.slice import SliceDevice
 from ipva_storage.device.undo.journal import left_crc32
 from ipva_storage.device.undo.reader import JournalReader
 from ipva_storage.device.undo.records import (
@@ -24,6 +29,7 @@ from ipva_storage.device.undo.records import (
     LeftEntry,
     RangeEntry,
     State,
+    Status,
 )
 from ipva_storage.errors import UndoError
 from ipva_storage.progress import silent
@@ -34,6 +40,13 @@ if TYPE_CHECKING:
     from ipva_storage.progress import Progress
 
 _SECOND_US: Final = 1_000_000
+
+LATE_US: Final = 60 * _SECOND_US
+"""How much later than its journal an image may have been changed by a job that was cut.
+
+A job writes to its journal every few seconds (`BEAT_US`), and after a power cut the last of that,
+which is not flushed, is missing: half a minute as a rule. Confidence: chosen.
+"""
 
 _FORCE: Final = "if you want the old bytes all the same, use --force"
 
@@ -57,7 +70,7 @@ class Restoration:
     images: tuple[RestoredImage, ...]
     was_finished: bool
     """Whether the job came to its end. If not, nobody knows how it left the images, so nothing was
-    compared but their lengths."""
+    compared but their lengths, and the time."""
     is_again: bool
     """Whether an earlier restore was cut, or repeated by force."""
 
@@ -97,14 +110,23 @@ def restore(
         for _, entry in reader.entries():
             if isinstance(entry, FileEntry):
                 _refuse_twice(entry, found, journal.name)
-                device = stack.enter_context(images.open(entry.name, writable=not dry_run))
-                found.append(_Image(entry, device))
+                if images.has(entry.name):
+                    device = stack.enter_context(images.open(entry.name, writable=not dry_run))
+                    found.append(_Image(entry, device))
+                else:
+                    gone = MemoryDevice(name=images.where(entry.name))
+                    found.append(_Image(entry, gone, is_there=False))
             else:
                 found[entry.file_number].take(entry)
-        if not force:
-            for image in found:
-                image.compare(images, is_cut=state is State.RESTORING)
+        for image in found:
+            image.require()
+            if not force:
+                image.compare(images, reader.status)
         if found and not dry_run:
+            reader.set_state(State.RESTORING, _now_us())
+            for image in found:
+                if not image.is_there:
+                    image.device = stack.enter_context(images.create(image.name))
             _write(reader, found, progress)
         return Restoration(
             tuple(image.summary for image in found),
@@ -116,7 +138,9 @@ def restore(
 class _Image:
     """An image while its journal is read."""
 
-    def __init__(self, entry: FileEntry, device: BlockDevice) -> None:
+    def __init__(self, entry: FileEntry, device: BlockDevice, *, is_there: bool = True) -> None:
+        self.is_there = is_there
+        """Whether there is a file; the job may have removed it."""
         self.name = entry.name
         self.original_bytes = entry.original_bytes
         self.device = device
@@ -146,22 +170,42 @@ class _Image:
             self._compared_bytes += stop - start
             self._crc32 = left_crc32(self.device, start, stop, self._crc32)
 
-    def compare(self, images: Images, *, is_cut: bool) -> None:
-        """Refuse an image that is not as the job left it.
+    def require(self) -> None:
+        """Refuse an image that is gone, and of which the journal has a part only.
+
+        Raises:
+            UndoError: it is.
+        """
+        if not self.is_there and self._missing_bytes > 0:
+            raise UndoError(
+                "there is no such file, and the journal has only a part of it",
+                where=self.device.name,
+                remedy="put the file back where it was",
+            )
+
+    def compare(self, images: Images, status: Status) -> None:
+        """Refuse an image that is not as the job left it, as far as that is known.
 
         Args:
             images: knows when it was changed.
-            is_cut: a restore was cut, so that it is neither one nor the other.
+            status: of the journal; after a restore that was cut the image is neither one nor the
+                other.
         """
-        fault = None
+        fault, modified_us = None, images.modified_us(self.name)
         if self._missing_bytes > 0:
             fault = f"it is {self._size_bytes} bytes long, and the journal does not have the rest"
-        elif self.left is not None and not is_cut:
-            fault = self._change_since(self.left, images.modified_us(self.name))
+        elif status.state is State.RESTORING:
+            fault = None
+        elif self.left is not None:
+            fault = self._change_since(self.left, modified_us)
+        else:
+            fault = _late(modified_us, max(images.journal_us(), status.time_us))
         if fault is not None:
             raise UndoError(fault, where=self.device.name, remedy=_FORCE)
 
     def _change_since(self, left: LeftEntry, modified_us: int) -> str | None:
+        if not self.is_there and left.left_bytes:
+            return "it is not there any more"
         if self._size_bytes != left.left_bytes:
             return f"the job left it {left.left_bytes} bytes long, now it has {self._size_bytes}"
         if self._crc32 != left.crc32:
@@ -174,13 +218,22 @@ class _Image:
         return None
 
 
+def _late(modified_us: int, journal_us: int) -> str | None:
+    """Why an image was changed after a job that did not come to its end; None where it was not."""
+    if modified_us <= journal_us + LATE_US:
+        return None
+    return (
+        f"something wrote to it {_when(modified_us)}, after the job, which did not come to its end "
+        f"{_when(journal_us)}; restoring would mix old and new"
+    )
+
+
 def _refuse_twice(entry: FileEntry, found: list[_Image], journal_name: str) -> None:
     if any(image.name == entry.name for image in found):
         raise UndoError(f"it names the image {entry.name} twice", where=journal_name)
 
 
 def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> None:
-    reader.set_state(State.RESTORING, _now_us())
     total_bytes = sum(image.summary.saved_bytes for image in found)
     for image in found:
         if image.device.size_bytes != image.original_bytes:
@@ -188,16 +241,26 @@ def _write(reader: JournalReader, found: list[_Image], progress: Progress) -> No
     done_bytes = 0
     for _, entry in reader.entries():
         if isinstance(entry, RangeEntry):
-            device = found[entry.file_number].device
-            if entry.data is None:
-                device.discard(entry.offset_bytes, entry.length_bytes)
-            else:
-                device.write(entry.offset_bytes, entry.data)
+            _put(found[entry.file_number].device, entry)
             done_bytes += entry.length_bytes
             progress(done_bytes, total_bytes)
     for image in found:
         image.device.flush()
     reader.set_state(State.RESTORED, _now_us())
+
+
+def _put(device: BlockDevice, entry: RangeEntry) -> None:
+    """Give a range its old bytes, where it has others: most of what is saved is never changed.
+
+    So an image that the job did not get to is not written to, even where that is impossible.
+    """
+    at, length_bytes = entry.offset_bytes, entry.length_bytes
+    if entry.data is None:
+        part = SliceDevice(device, at, length_bytes)
+        if any(not is_zero(read(part, *chunk)) for chunk in chunks(part)):
+            device.discard(at, length_bytes)
+    elif read(device, at, length_bytes) != entry.data:
+        device.write(at, entry.data)
 
 
 def _is_same_time(now_us: int, left_us: int) -> bool:

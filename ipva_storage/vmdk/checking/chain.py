@@ -8,7 +8,7 @@ from ipva_storage.errors import DeviceError, VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk import chain
-from ipva_storage.vmdk.access import read_descriptor
+from ipva_storage.vmdk.access import is_vmdk, read_descriptor
 from ipva_storage.vmdk.descriptor import shown
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def check_chain(
         try:
             folder, name = chain.find_parent(folder, descriptor, where)
             with folder.open(name) as file:
-                parent = read_descriptor(file)
                 parent_name = file.name
+                if not is_vmdk(file):
+                    raise VmdkError("it is no VMDK file", where=parent_name)
+                parent = read_descriptor(file)
         except (VmdkError, DeviceError) as error:
             yield _missing(descriptor, where, error)
             return

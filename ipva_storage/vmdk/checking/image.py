@@ -133,8 +133,8 @@ def _check_embedded_text(
 
 def _check_text(descriptor: Descriptor, offset_bytes: int) -> Iterator[Finding]:
     missing = [key for key in ("CID", "createType") if key.lower() not in _keys(descriptor)]
-    if descriptor.cid is None and not missing:
-        missing = ["a CID that is a number"]
+    if not chain.can_be_parent(descriptor) and not missing:
+        missing = ["a CID that is a number, and not the one that means none"]
     if missing:
         message = f"it lacks {' and '.join(missing)}"
         yield Finding("VMDK017", "descriptor", message, offset_bytes=offset_bytes)

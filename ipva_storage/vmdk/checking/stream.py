@@ -92,11 +92,14 @@ class Entries:
 
     @classmethod
     def read(cls, copies: list[Copy], header: SparseHeader) -> Entries:
-        """All entries of the tables; of two copies those of the first that has a table."""
+        """All entries of the tables; of two copies those of the first that has a table.
+
+        One that lies on another is told as such, and not read again.
+        """
         parts: list[tuple[Sectors, Sectors, Sectors]] = []
         if copies:
             first, last = copies[0].at, copies[-1].at
-            is_read = ~(first.is_blank & last.is_blank)
+            is_read = np.any([~(each.is_blank | each.is_twice) for each in (first, last)], axis=0)
             for batch in first.batches(np.flatnonzero(is_read)):
                 one, other = first.tables(batch), last.tables(batch)
                 one = np.where(first.is_there[batch][:, None], one, other)

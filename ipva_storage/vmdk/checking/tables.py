@@ -15,7 +15,8 @@ import numpy as np
 from ipva_formats.vmdk import ENTRY_ZEROED, FLAG_ZEROED_GRAIN
 from ipva_storage.device import read
 from ipva_storage.findings import Finding
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import MIB, SECTOR_BYTES
+from ipva_storage.vmdk.extent.orphans import SALVAGE, lost_tables
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
 
 if TYPE_CHECKING:
@@ -230,7 +231,8 @@ class _Grains:
         header = self._header
         first = (header.overhead_sectors - self._phase) // header.grain_sectors
         last = (self._end_sector - self._phase) // header.grain_sectors
-        count = last - first - int(np.bitwise_count(self._used).sum())
+        parts = (self._used[at : at + MIB] for at in range(0, len(self._used), MIB))
+        count = last - first - sum(int(np.bitwise_count(part).sum()) for part in parts)
         if count > 0:
             length = count * header.grain_bytes
             message = f"{length} bytes ({count} grains) belong to nothing"
@@ -239,6 +241,14 @@ class _Grains:
                 at = header.gd_offset_sectors * SECTOR_BYTES
                 message = "it names no table, and there are grains"
                 yield Finding("VMDK035", "grain directory", message, offset_bytes=at)
+                return
+            self._used = self._used[:0].copy()  # the next look takes as much again
+            if (lost := lost_tables(self._raw, header)) is not None:
+                message = (
+                    f"parts of them are zeros in all copies, and {lost} in the file hold data that "
+                    "no table names"
+                )
+                yield Finding("VMDK035", "grain tables", message, repair=SALVAGE)
 
     def _has_data(self, first: int, count: int) -> bool:
         """Whether any of the first grains of the file holds anything."""

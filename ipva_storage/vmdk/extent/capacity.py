@@ -16,14 +16,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ipva_storage.device import read
 from ipva_storage.errors import NoSpaceError, VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.header import SparseHeader, build_header, header_problems
 from ipva_storage.vmdk.extent.slots import Slots, close_gaps, move
-from ipva_storage.vmdk.extent.tables import ENTRY_MAX, bytes_of, usual_directory
+from ipva_storage.vmdk.extent.tables import (
+    ENTRY_MAX,
+    ENTRY_ZEROED,
+    bytes_of,
+    read_directory,
+    usual_directory,
+)
 
 if TYPE_CHECKING:
+    from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.sparse import SparseExtent
 
 
@@ -51,6 +60,7 @@ def set_capacity(extent: SparseExtent, sector_count: int) -> None:
         _give_back(extent, header.table_count)
         return
     _clear_behind_end(extent)
+    _complete_last(extent)
     if new.table_count > header.table_count:
         new = _with_room(new)
         _vacate(extent, new.overhead_sectors)
@@ -68,7 +78,7 @@ def is_finished(extent: SparseExtent) -> bool:
     if header.unclean_shutdown or _behind_end(extent):
         return False
     rest = header.directory_sectors * SECTOR_BYTES - 4 * header.table_count
-    for sector in _directories(header):
+    for sector in _directories(header, raw):
         at = sector * SECTOR_BYTES + 4 * header.table_count
         if at + 4 <= raw.size_bytes and any(read(raw, at, min(rest, 4))):
             return False
@@ -116,14 +126,14 @@ def _vacate(extent: SparseExtent, end_sector: int) -> None:
     grain, first = header.grain_sectors, header.overhead_sectors
     size_sectors = max(-(-raw.size_bytes // SECTOR_BYTES), end_sector)
     target = first + -(-(size_sectors - first) // grain) * grain
-    moves = []
-    for number, sector in Slots.of(extent):
-        if sector < end_sector:
-            moves.append((number, sector, target))
-            target += grain
+    slots = Slots.of(extent)
+    count = int(np.searchsorted(slots.sectors, end_sector))
+    targets = target + grain * np.arange(count)
+    moves = np.stack([slots.grains[:count], slots.sectors[:count], targets], axis=1)
+    target += grain * count
     if target - 1 > ENTRY_MAX:
         raise NoSpaceError("a sparse file cannot grow beyond 2 TiB", where=extent.name)
-    raw.resize(max(target * SECTOR_BYTES if moves else 0, size_sectors * SECTOR_BYTES))
+    raw.resize(max(target * SECTOR_BYTES if count else 0, size_sectors * SECTOR_BYTES))
     move(extent, moves)
 
 
@@ -132,7 +142,7 @@ def _write_tables(extent: SparseExtent, new: SparseHeader) -> None:
     raw, old = extent.raw, extent.header
     start = old.overhead_sectors * SECTOR_BYTES
     raw.discard(start, new.overhead_sectors * SECTOR_BYTES - start)
-    for sector in _directories(new):
+    for sector in _directories(new, raw):
         directory = usual_directory(new, sector)
         raw.write(sector * SECTOR_BYTES, bytes_of(directory))
         for index in range(old.table_count):
@@ -152,7 +162,7 @@ def _switch(extent: SparseExtent, new: SparseHeader) -> None:
 def _forget_tables(extent: SparseExtent, table_count: int) -> None:
     """Clear the entries of directories that are behind their new end."""
     header = extent.header
-    for sector in _directories(header):
+    for sector in _directories(header, extent.raw):
         at = sector * SECTOR_BYTES + 4 * header.table_count
         extent.raw.write(at, bytes(4 * (table_count - header.table_count)))
     extent.raw.flush()
@@ -174,6 +184,16 @@ def _clear_behind_end(extent: SparseExtent) -> None:
             extent.raw.discard(place, left)
 
 
+def _complete_last(extent: SparseExtent) -> None:
+    """Room in the file for all of the last grain, of which the disk may have had a part only."""
+    header = extent.header
+    index, at = divmod(header.grain_count - 1, header.gtes_per_gt)
+    entry = extent.tables.table(index)[at]
+    end_bytes = entry * SECTOR_BYTES + header.grain_bytes
+    if entry > ENTRY_ZEROED and end_bytes > extent.raw.size_bytes:
+        extent.raw.resize(end_bytes)
+
+
 def _behind_end(extent: SparseExtent) -> list[int]:
     """Grains that the last table names although they are behind the end."""
     header = extent.header
@@ -183,7 +203,11 @@ def _behind_end(extent: SparseExtent) -> list[int]:
     return [grain for grain, entry in entries if entry and grain >= header.grain_count]
 
 
-def _directories(header: SparseHeader) -> list[int]:
-    """Sectors of the primary directory, and of the redundant one."""
+def _directories(header: SparseHeader, raw: BlockDevice) -> list[int]:
+    """Sectors of the primary directory, and of the redundant one; only of those in the file."""
     copies = [header.rgd_offset_sectors] if header.has_redundant else []
-    return [header.gd_offset_sectors, *copies]
+    return [
+        sector
+        for sector in (header.gd_offset_sectors, *copies)
+        if read_directory(raw, header, sector) is not None
+    ]

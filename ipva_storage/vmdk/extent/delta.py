@@ -32,13 +32,13 @@ CACHE_MAX_TABLES: Final = 256
 """Tables, and parts of the directory, kept in memory: 8 MiB at most. Confidence: chosen."""
 
 REMEDY: Final = (
-    "see what is left with: ipva disk check; restore it from a backup, or use the parent"
+    "see what is left with: ipva disk check DISK; restore it from a backup, or use the parent"
 )
 """The way out when reading finds damage."""
 
 NOT_MENDED: Final = (
-    "restore it from a backup, or save what can be read with ipva disk convert; a file of this "
-    "kind is not written to"
+    "a file of this kind is not written to; restore it from a backup, or save what can be read: "
+    "ipva disk convert --salvage DISK rest.img -O raw"
 )
 """The way out when a check does."""
 

@@ -63,7 +63,10 @@ class Record(NamedTuple):
     lba_sector: int = 0
     """Of a grain: where its marker says that it belongs."""
     data: memoryview = memoryview(b"")
-    """Of a grain its compressed bytes; of metadata its sectors, without the marker."""
+    """Of a grain its compressed bytes; of metadata its sectors, without the marker.
+
+    A copy, so that a record that is kept does not keep all of a window.
+    """
 
 
 def walk(raw: BlockDevice, header: SparseHeader) -> Iterator[Record]:
@@ -90,6 +93,7 @@ class _Walker:
         self._header = header
         self._window = b""
         self._window_sector = 0
+        self._zeros = range(0)
         self._runs = raw.extents()
         self._run = next(self._runs, None)
 
@@ -130,8 +134,8 @@ class _Walker:
         sector_count = -(-length_bytes // SECTOR_BYTES)
         if sector * SECTOR_BYTES + length_bytes > self._raw.size_bytes:
             return Record(Kind.CUT, sector, self.end_sector - sector, lba)
-        data = self._bytes(sector, length_bytes)[GRAIN_MARKER.size :]
-        return Record(Kind.GRAIN, sector, sector_count, lba, data)
+        data = bytes(self._bytes(sector, length_bytes)[GRAIN_MARKER.size :])
+        return Record(Kind.GRAIN, sector, sector_count, lba, memoryview(data))
 
     def _metadata(self, sector: int, head: memoryview, count: int, kind: int) -> Record | None:
         header = self._header
@@ -144,10 +148,10 @@ class _Walker:
             return None
         if sector + 1 + count > self.end_sector:
             return None
-        data = self._bytes(sector + 1, count * SECTOR_BYTES)
-        if kind == 3 and bytes(data[:4]) != SPARSE_MAGIC:
+        data = bytes(self._bytes(sector + 1, count * SECTOR_BYTES))
+        if kind == 3 and data[:4] != SPARSE_MAGIC:
             return None
-        return Record(_METADATA[kind], sector, 1 + count, data=data)
+        return Record(_METADATA[kind], sector, 1 + count, data=memoryview(data))
 
     def _inflates(self, record: Record) -> bool:
         try:
@@ -157,20 +161,29 @@ class _Walker:
         return True
 
     def _zero_sectors(self, sector: int) -> int:
-        """How many sectors from here on are zeros; holes of the host are not read."""
-        at = sector
+        """How many sectors from here on are zeros; holes of the host are not read.
+
+        The runs of the host go by once, and damage asks for what is behind it before its turn.
+        """
+        if sector not in self._zeros:
+            self._zeros = range(sector, self._zeros_end(sector))
+        return self._zeros.stop - sector
+
+    def _zeros_end(self, sector: int) -> int:
+        at, length = sector, SECTOR_BYTES
         while at < self.end_sector:
             hole_end = self._hole_end(at)
             if hole_end > at:
                 at = hole_end
                 continue
-            view = self._bytes(at, min(WINDOW_BYTES, (self.end_sector - at) * SECTOR_BYTES))
-            data = bytes(view)
+            # A little at first: most runs are short, and there may be as many as sectors.
+            data = bytes(self._bytes(at, min(length, (self.end_sector - at) * SECTOR_BYTES)))
             zeros = len(data) - len(data.lstrip(b"\0"))
             at += zeros // SECTOR_BYTES
             if zeros < len(data):
                 break
-        return at - sector
+            length = min(2 * length, WINDOW_BYTES)
+        return at
 
     def _hole_end(self, sector: int) -> int:
         """The sector where a hole of the host ends; the same where there is none."""

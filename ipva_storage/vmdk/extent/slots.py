@@ -7,7 +7,7 @@ there, and entered in both copies of the tables; only then its old place may be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -18,17 +18,25 @@ from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.extent.tables import ENTRY_ZEROED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from ipva_storage.vmdk.extent.header import SparseHeader
     from ipva_storage.vmdk.extent.places import Sectors
     from ipva_storage.vmdk.extent.sparse import SparseExtent
 
+Moves: TypeAlias = "NDArray[np.int64]"
+"""A row for each grain that moves, (n, 3): its number, its sector, and the one that it gets."""
+
 MOVE_GRAINS: Final = 64
 """Grains moved between two barriers. Confidence: chosen."""
 
-GRAINS_MAX: Final = 1 << 23
-"""Grains rearranged in one file, 512 GiB as a rule, which bounds memory. Confidence: chosen."""
+GRAINS_MAX: Final = 1 << 22
+"""Grains rearranged in one file, 256 GiB as a rule, which bounds memory. Confidence: chosen."""
+
+ITERATED_GRAINS: Final = 1 << 14
+"""Grains that are Python's numbers at a time. Confidence: chosen."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Slots:
         """
         header, tables = extent.header, extent.tables
         grains, sectors, count = [], [], 0
+        room = extent.raw.size_bytes // header.grain_bytes + 1
         for index in range(header.table_count):
             if tables.is_empty(index):
                 continue
@@ -59,16 +68,15 @@ class Slots:
             grains.append(at + index * header.gtes_per_gt)
             sectors.append(entries[at])
             count += len(at)
+            if count > room:  # some lie on one place; a table that is named often takes no file
+                raise _damage(extent)
             if count > GRAINS_MAX:
                 raise VmdkError(
                     "it has too many grains to be rearranged in place",
                     where=extent.name,
-                    remedy="make it anew: ipva disk convert",
+                    remedy="make it anew: ipva disk convert DISK new.vmdk -O monolithicSparse",
                 )
-        none = np.zeros(0, np.int64)
-        joined = np.concatenate([none, *grains]), np.concatenate([none, *sectors])
-        order = np.argsort(joined[1], kind="stable")
-        found = cls(header, joined[0][order], joined[1][order])
+        found = cls(header, *_by_sector(grains, sectors))
         found._refuse_damage(extent)
         return found
 
@@ -77,7 +85,9 @@ class Slots:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Each grain and its sector."""
-        return zip(self.grains.tolist(), self.sectors.tolist(), strict=True)
+        for first in range(0, len(self), ITERATED_GRAINS):
+            part = slice(first, first + ITERATED_GRAINS)
+            yield from zip(self.grains[part].tolist(), self.sectors[part].tolist(), strict=True)
 
     @property
     def packed_end_bytes(self) -> int:
@@ -85,14 +95,13 @@ class Slots:
         header = self.header
         return (header.overhead_sectors + len(self) * header.grain_sectors) * SECTOR_BYTES
 
-    def moves(self) -> list[tuple[int, int, int]]:
+    def moves(self) -> Moves:
         """Grains that lie too far behind: each with its sector, and the one that it can have."""
         first, end = self.header.overhead_sectors, self.packed_end_bytes // SECTOR_BYTES
         all_slots = np.arange(first, end, self.header.grain_sectors)
         free = np.setdiff1d(all_slots, self.sectors, assume_unique=True)
         is_behind = self.sectors >= end
-        columns = (self.grains[is_behind], self.sectors[is_behind], free)
-        return list(zip(*(column.tolist() for column in columns), strict=True))
+        return np.stack([self.grains[is_behind], self.sectors[is_behind], free], axis=1)
 
     def _refuse_damage(self, extent: SparseExtent) -> None:
         header, sectors = self.header, self.sectors
@@ -101,14 +110,28 @@ class Slots:
         )
         is_outside = sectors * SECTOR_BYTES >= extent.raw.size_bytes
         if (np.diff(sectors) == 0).any() or (is_stray | is_outside).any():
-            raise VmdkError(
-                "its grains overlap or are not where they can be, so that none can be moved",
-                where=extent.name,
-                remedy="see what is wrong with: ipva disk check",
-            )
+            raise _damage(extent)
 
 
-def move(extent: SparseExtent, moves: Sequence[tuple[int, int, int]]) -> None:
+def _by_sector(grains: list[Sectors], sectors: list[Sectors]) -> tuple[Sectors, Sectors]:
+    """Both in the order of the file; the lists are emptied, because they may be large."""
+    none = np.zeros(0, np.int64)
+    places, numbers = np.concatenate([none, *sectors]), np.concatenate([none, *grains])
+    sectors.clear()
+    grains.clear()
+    order = np.argsort(places, kind="stable")
+    return numbers[order], places[order]
+
+
+def _damage(extent: SparseExtent) -> VmdkError:
+    return VmdkError(
+        "its grains overlap or are not where they can be, so that none can be moved",
+        where=extent.name,
+        remedy="see what is wrong with: ipva disk check DISK",
+    )
+
+
+def move(extent: SparseExtent, moves: Moves) -> None:
     """Copy grains to free places, and let the tables name those.
 
     Args:
@@ -116,7 +139,7 @@ def move(extent: SparseExtent, moves: Sequence[tuple[int, int, int]]) -> None:
         moves: grains, where each is, and where it is to be; the file is long enough.
     """
     for first in range(0, len(moves), MOVE_GRAINS):
-        batch = moves[first : first + MOVE_GRAINS]
+        batch = moves[first : first + MOVE_GRAINS].tolist()
         announce(
             extent.raw, [(target * SECTOR_BYTES, extent.grain_bytes) for _, _, target in batch]
         )

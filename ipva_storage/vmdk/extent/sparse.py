@@ -12,10 +12,12 @@ Invariants, besides those of `tables`:
 
 from __future__ import annotations
 
+import heapq
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ipva_storage.device import byte_view, is_zero
-from ipva_storage.errors import NoSpaceError
+from ipva_storage.device import Extent, byte_view, is_zero, merge_extents
+from ipva_storage.errors import NoSpaceError, VmdkError
 from ipva_storage.units import MIB, SECTOR_BYTES
 from ipva_storage.vmdk.extent.base import NOWHERE, GrainExtent, entry_runs, sector_place
 from ipva_storage.vmdk.extent.runs import grain_extents
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from ipva_storage.device import BlockDevice, Extent
+    from ipva_storage.device import BlockDevice
     from ipva_storage.vmdk.extent.header import SparseHeader
 
 UNCLEAN_SHUTDOWN_OFFSET_BYTES: Final = 72
@@ -73,6 +75,14 @@ class SparseExtent(GrainExtent):
         self.header = header
         self.tables = GrainTables(raw, header, writable=writable)
         self._is_begun = False
+        self._lost: tuple[tuple[int, int], ...] = ()
+
+    def hide_lost(self) -> None:
+        """From now on, refuse to read what no table tells of, where tables are lost."""
+        from ipva_storage.vmdk.extent.orphans import lost_tables
+
+        lost = lost_tables(self.raw, self.header)
+        self._lost = () if lost is None else lost.runs
 
     def write(self, offset_bytes: int, data: ReadableBuffer, /) -> None:
         """Put `data` at `offset_bytes`: over the grains there are, and into new ones.
@@ -111,9 +121,21 @@ class SparseExtent(GrainExtent):
                     self.write(offset_bytes + at, bytes(min(MIB, stop - at)))
 
     def own_extents(self) -> Iterator[Extent]:
-        """Runs of grains and of none, by the tables."""
+        """Runs of grains and of none, by the tables; what may be lost counts as grains."""
         has_below = self.below is not None
-        return grain_extents(self.header, self.tables, count_zeroed=has_below)
+        runs = grain_extents(self.header, self.tables, count_zeroed=has_below)
+        return merge_extents(self._with_lost(runs)) if self._lost else runs
+
+    def _with_lost(self, runs: Iterator[Extent]) -> Iterator[Extent]:
+        grains = ((one.offset_bytes, one.length_bytes) for one in runs if one.is_data)
+        size, end = self.grain_bytes, self.header.capacity_bytes
+        lost = ((at * size, min(stop * size, end) - at * size) for at, stop in self._lost)
+        at = 0
+        for start, length in heapq.merge(grains, lost):
+            yield Extent(at, start - at, is_data=False)
+            yield Extent(start, length, is_data=True)
+            at = start + length
+        yield Extent(at, end - at, is_data=False)
 
     def flush(self) -> None:
         """Make all data durable, and then the tables."""
@@ -147,6 +169,7 @@ class SparseExtent(GrainExtent):
     def _lookup(self, grain: int, grain_count: int) -> Iterator[tuple[int, int]]:
         """Where grains are, table by table; an empty table is one run."""
         gtes, step = self.header.gtes_per_gt, self.header.grain_sectors
+        self._refuse_unknown(grain, grain + grain_count)
         while grain_count:
             index, at = divmod(grain, gtes)
             count = min(gtes - at, grain_count)
@@ -161,6 +184,12 @@ class SparseExtent(GrainExtent):
                     first += length
             grain += count
             grain_count -= count
+
+    def _refuse_unknown(self, first: int, stop: int) -> None:
+        at = bisect_right(self._lost, first, key=lambda run: run[1])
+        if at < len(self._lost) and self._lost[at][0] < stop:
+            grain = max(first, self._lost[at][0])
+            raise VmdkError(f"grain {grain} may be lost: its table is", where=self.name)
 
     def _filled(
         self, offset_bytes: int, view: memoryview, start: int, stop: int

@@ -62,7 +62,7 @@ AHEAD_REACH_GRAINS: Final = 4096
 TASK_GRAINS: Final = 8
 """Grains that a thread inflates at once. Confidence: chosen."""
 
-REMEDY: Final = "see what is left with: ipva disk check; mend it with: ipva disk repair"
+REMEDY: Final = "see what is left with: ipva disk check DISK; mend it with: ipva disk repair DISK"
 
 
 def record_bytes_max(grain_bytes: int) -> int:

@@ -265,10 +265,10 @@ class GrainTables:
             return self._accept(index, redundant)
         if redundant is None or redundant == primary:
             return self._accept(index, primary)
-        resolved = array("I", map(self._resolve, primary, redundant))
+        resolved = self._accept(index, array("I", map(self._resolve, primary, redundant)))
         if self._writable and not (resolved == primary == redundant):
             self._pending.add(index)
-        return self._accept(index, resolved)
+        return resolved
 
     def _resolve(self, primary: int, redundant: int) -> int:
         """One entry out of two that may differ (invariant 3)."""

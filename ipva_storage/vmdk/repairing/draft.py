@@ -3,8 +3,8 @@
 Invariants:
 
 1. Until `commit` no file is changed.
-2. A commit does the steps in the order in which they were drawn up, each durable before the next,
-   and each with as few bytes as change.
+2. A commit does the steps in the order in which they were drawn up, each durable before the next.
+3. A file that `create` draws up is there as a whole or not at all, also in the place of another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from ipva_storage.device import Folder, MemoryDevice, OverlayDevice, read
 from ipva_storage.device.base import announce
+from ipva_storage.device.folder import FolderAround
 from ipva_storage.errors import DeviceError
 
 if TYPE_CHECKING:
-    import os
-
     from _typeshed import ReadableBuffer
 
     from ipva_storage.device.base import FileDevice
@@ -38,6 +37,8 @@ class Step:
 
     name: str
     writes: list[Write] = field(default_factory=list)
+    content: bytes | None = None
+    """What the whole file is before the writes, where it is made anew."""
 
 
 class Draft:
@@ -46,10 +47,14 @@ class Draft:
     def __init__(self, folder: Folder) -> None:
         """Start without changes; files are opened as they are asked for."""
         self._folder = folder
-        self._raws: dict[str, FileDevice | None] = {}
+        self._raws: list[FileDevice] = []
         self._overlays: dict[str, OverlayDevice] = {}
         self.steps: list[Step] = []
-        self.folder: Folder = _DraftFolder(folder.path, self, allow_outside=folder.allow_outside)
+        self.made: list[str] = []
+        """Files that were not there."""
+        self.notes: list[str] = []
+        """What was assumed."""
+        self.folder: Folder = _DraftFolder(folder, self)
         """A folder in which the files are as they would be, for opening and checking the disk."""
 
     def device(self, name: str) -> OverlayDevice:
@@ -60,7 +65,7 @@ class Draft:
         """
         if name not in self._overlays:
             raw = self._folder.open(name)
-            self._raws[name] = raw
+            self._raws.append(raw)
             self._overlays[name] = OverlayDevice(raw)
         return self._overlays[name]
 
@@ -94,15 +99,21 @@ class Draft:
 
     def create(self, name: str, content: bytes) -> None:
         """A file that is not there yet, or replaces one as a whole."""
-        self._raws.setdefault(name, None)
+        if not self.has(name):
+            self.made.append(name)
         place = str(self._folder.path / name)
         self._overlays[name] = OverlayDevice(MemoryDevice(content, name=place))
-        self.steps.append(Step(name, [Write(0, content)]))
+        self.steps.append(Step(name, content=content))
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing would change."""
-        return not any(step.writes for step in self.steps)
+        return not self.change_count
+
+    @property
+    def change_count(self) -> int:
+        """Writes and files made anew so far."""
+        return sum(len(step.writes) + (step.content is not None) for step in self.steps)
 
     def commit(self) -> None:
         """Change the files.
@@ -113,10 +124,11 @@ class Draft:
         writers: dict[str, FileDevice] = {}
         try:
             for step in self.steps:
+                if step.content is not None:
+                    if step.name in writers:
+                        writers.pop(step.name).close()
+                    self._folder.replace(step.name, step.content)
                 if not step.writes:
-                    continue
-                if self._raws.get(step.name) is None:
-                    self._folder.replace(step.name, step.writes[0].data or b"")
                     continue
                 if step.name not in writers:
                     writers[step.name] = self._folder.open(step.name, writable=True)
@@ -127,20 +139,18 @@ class Draft:
 
     def close(self) -> None:
         """Forget everything, and close the files."""
-        for raw in self._raws.values():
-            if raw is not None:
-                raw.close()
+        for raw in self._raws:
+            raw.close()
         self._raws.clear()
         self._overlays.clear()
 
     def has(self, name: str) -> bool:
         """Whether a file of that name would be there."""
-        if name in self._overlays:
-            return True
-        try:
-            return self._folder.resolve(name).is_file()
-        except DeviceError:
-            return False
+        return name in self._overlays or self._folder.has(name)
+
+    def names(self) -> list[str]:
+        """Names of the files that would be there, sorted."""
+        return sorted({*self._folder.names(), *self._overlays})
 
 
 def _apply(step: Step, device: FileDevice) -> None:
@@ -156,12 +166,20 @@ def _apply(step: Step, device: FileDevice) -> None:
     device.flush()
 
 
-class _DraftFolder(Folder):
+class _DraftFolder(FolderAround):
     """Gives the files of a draft; closing one leaves it open in there."""
 
-    def __init__(self, path: str | os.PathLike[str], draft: Draft, *, allow_outside: bool) -> None:
-        super().__init__(path, allow_outside=allow_outside)
+    def __init__(self, folder: Folder, draft: Draft) -> None:
+        super().__init__(folder)
         self._draft = draft
+
+    def names(self) -> list[str]:
+        """Names of the files, sorted."""
+        return self._draft.names()
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name would be there."""
+        return self._draft.has(name)
 
     def open(self, name: str, *, writable: bool = False) -> FileDevice:
         """A file as it would be.

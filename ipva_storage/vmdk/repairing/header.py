@@ -34,7 +34,7 @@ from ipva_storage.vmdk.extent.header import (
 )
 from ipva_storage.vmdk.extent.markers import Kind, walk
 from ipva_storage.vmdk.extent.pack import stream_header
-from ipva_storage.vmdk.extent.places import read_places
+from ipva_storage.vmdk.extent.places import read_directories, read_places
 from ipva_storage.vmdk.extent.stream import FOOTER_OFFSET_BYTES, GRAIN_MARKER
 from ipva_storage.vmdk.extent.tables import usual_directory
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ipva_storage.device import BlockDevice
-    from ipva_storage.vmdk.extent.places import Sectors
+    from ipva_storage.vmdk.extent.places import Mask, Sectors
 
 SCAN_BYTES: Final = 64 * MIB
 """How far into a file directories are looked for. Confidence: chosen."""
@@ -55,7 +55,13 @@ WALK_RECORDS: Final = 32
 
 
 def best_header(
-    raw: BlockDevice, said_sectors: int | None, said_kind: str, *, has_descriptor: bool
+    raw: BlockDevice,
+    said_sectors: int | None,
+    said_kind: str,
+    *,
+    has_descriptor: bool,
+    is_disputed: bool = False,
+    read_with: SparseHeader | None = None,
 ) -> SparseHeader | None:
     """The header that a file should have; None where nothing fits.
 
@@ -64,16 +70,44 @@ def best_header(
         said_sectors: its capacity by the descriptor, or None.
         said_kind: its kind by the descriptor, or an empty text.
         has_descriptor: whether its descriptor is in it, behind the header.
+        is_disputed: the header says another capacity, and is not believed less for that.
+        read_with: the header with which all of it can be read; then its grains and tables are as
+            that says, and only where the directories are is asked.
     """
     is_stream = _is_stream(raw, said_kind)
     best: tuple[float, SparseHeader] | None = None
     for candidate in _candidates(raw, said_sectors, has_descriptor=has_descriptor):
         if candidate.is_compressed is not is_stream:
             continue
-        points = _points(raw, candidate, said_sectors)
+        if read_with is not None and _shape(candidate) != _shape(read_with):
+            continue
+        points = _points(raw, candidate, None if is_disputed else said_sectors)
+        if points is not None and is_disputed:  # the directories tell more than what they lead to
+            points -= 2.0 * sum(1 for _ in header_oddities(raw, candidate))
         if points is not None and (best is None or points > best[0]):
             best = points, candidate
     return best[1] if best is not None else None
+
+
+def _shape(header: SparseHeader) -> tuple[int, int, int]:
+    """What decides which grain is where."""
+    return header.grain_sectors, header.gtes_per_gt, header.overhead_sectors
+
+
+def agrees(raw: BlockDevice, header: SparseHeader) -> bool:
+    """Whether a header of tables needs no other one: all that it leads to is where it can be."""
+    if any(header_problems(header, raw.size_bytes)) or header.is_compressed:
+        return False
+    if any(header_oddities(raw, header)):
+        return False
+    copies = read_directories(raw, header)
+    is_whole = all(copy.is_there.all() and not copy.is_twice.any() for copy in copies)
+    count = 2 if header.has_redundant else 1
+    return (
+        is_whole
+        and len(copies) == count
+        and all(_sound(raw, header, _named(raw, header, copy.places)).all() for copy in copies)
+    )
 
 
 def _candidates(
@@ -311,26 +345,35 @@ def _directory_points(
 
 def _sound_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> float:
     """Of the entries in some tables, how many can be grains."""
-    entries: list[Sectors] = []
-    for sector in places[:: max(1, len(places) // 64)].tolist():
+    found = _named(raw, header, places[:: max(1, len(places) // 64)])
+    if not len(found):
+        return 0.0
+    is_nearest = (found == header.overhead_sectors).any()  # a grain lies behind the metadata
+    return float(_sound(raw, header, found).mean()) + (0.1 if is_nearest else 0.0)
+
+
+def _named(raw: BlockDevice, header: SparseHeader, places: Sectors) -> Sectors:
+    """The grains that some tables name."""
+    entries = [np.zeros(0, np.int64)]
+    for sector in places.tolist():
         at, length = sector * SECTOR_BYTES, 4 * header.gtes_per_gt
         if at + length <= raw.size_bytes:
             entries.append(np.frombuffer(read(raw, at, length), "<u4").astype(np.int64))
-    found = np.concatenate([np.zeros(0, np.int64), *entries])
-    found = found[found > 1]
-    if not len(found):
-        return 0.0
+    found = np.concatenate(entries)
+    return found[found > 1]
+
+
+def _sound(raw: BlockDevice, header: SparseHeader, sectors: Sectors) -> Mask:
+    """Which grains can be where they are said to be."""
     first, grain = header.overhead_sectors, header.grain_sectors
-    is_sound = (found >= first) & ((found - first) % grain == 0)
-    is_sound &= found * SECTOR_BYTES < raw.size_bytes
-    nearest = 0.1 if (found == first).any() else 0.0  # the first grain lies behind the metadata
-    return float(is_sound.mean()) + nearest
+    found: Mask = (sectors >= first) & ((sectors - first) % grain == 0)
+    return found & (sectors * SECTOR_BYTES < raw.size_bytes)
 
 
 def _marked_share(raw: BlockDevice, header: SparseHeader, places: Sectors) -> float:
     """Of the entries in some tables, how many point to the marker of their own grain."""
     right = total = 0
-    for index, sector in list(enumerate(places.tolist()))[:8]:
+    for index, sector in enumerate(places[:8].tolist()):
         at, length = sector * SECTOR_BYTES, 4 * header.gtes_per_gt
         if at + length > raw.size_bytes:
             continue

@@ -7,6 +7,7 @@ that leaves the disk with an error that it did not have.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +15,10 @@ from ipva_storage.device import read
 from ipva_storage.errors import DeviceError, VmdkError
 from ipva_storage.findings import Finding, Severity
 from ipva_storage.progress import silent
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, printable
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.checking import check
+from ipva_storage.vmdk.checking.image import REPAIR
 from ipva_storage.vmdk.descriptor import Descriptor, is_descriptor
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS
 from ipva_storage.vmdk.extent.header import (
@@ -25,6 +27,7 @@ from ipva_storage.vmdk.extent.header import (
     SPARSE_MAGIC,
     SparseHeader,
     build_header,
+    header_problems,
     parse_header,
     read_header,
     sent_as_text,
@@ -45,6 +48,16 @@ HEADER_CODES: Final = frozenset(
 )
 """Findings that may come from a wrong header."""
 
+TABLES_CODES: Final = frozenset(f"VMDK{number:03}" for number in (1, 5, 6, 7, 8, 35))
+"""Findings of damage that may have taken tables with it."""
+
+PASSES_MAX: Final = 8
+"""How often a disk is mended: what one pass mends may show the next one more. Confidence: chosen;
+two are enough as a rule, and the last one changes nothing.
+"""
+
+NO_DESCRIPTOR: Final = "the descriptor is not there"
+
 FIELDS_BYTES: Final = 79
 """The fields of a header; what follows is padding. Source: Virtual Disk Format 5.0."""
 
@@ -61,6 +74,10 @@ class Repaired:
     """What the disk held there is not known any more."""
     is_changed: bool
     """Whether anything had to be written."""
+    made: tuple[str, ...] = ()
+    """Files that were not there before, which an undo leaves there."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for people."""
 
 
 def repair(
@@ -88,10 +105,17 @@ def repair(
     draft = Draft(folder)
     try:
         name = _descriptor_of(draft, name)
-        before = _findings(draft, name, progress)
-        lost = _mend(draft, name, before, accept_parent=accept_parent)
-        after = _findings(draft, name, progress)
-        _refuse_worse(before, after, name)
+        before = after = _findings(draft, name, progress)
+        lost: list[Lost] = []
+        for _ in range(PASSES_MAX):
+            so_far = draft.change_count
+            found = _mend(draft, name, after, accept_parent=accept_parent)
+            lost += [one for one in found if one not in lost]
+            if draft.change_count == so_far:
+                break
+            after = _findings(draft, name, progress)
+        _refuse_worse(before, after, str(folder.path / name))
+        _refuse_vanishing(draft, folder, name)
         if not dry_run:
             draft.commit()
         kept = {(one.code, one.where, one.offset_bytes, one.message) for one in after}
@@ -101,10 +125,41 @@ def repair(
             if (one.code, one.where, one.offset_bytes, one.message) not in kept
             and one.severity is not Severity.INFO
         ]
-        left = [one for one in after if one.severity is not Severity.INFO]
-        return Repaired(tuple(fixed), tuple(left), tuple(lost), not draft.is_empty)
+        left = [_unmended(one) for one in after if one.severity is not Severity.INFO]
+        return Repaired(
+            tuple(fixed),
+            tuple(left),
+            tuple(lost),
+            not draft.is_empty,
+            tuple(draft.made),
+            tuple(draft.notes),
+        )
     finally:
         draft.close()
+
+
+def _unmended(finding: Finding) -> Finding:
+    """Without the advice to do what was just done."""
+    return replace(finding, repair=None) if finding.repair == REPAIR else finding
+
+
+def lost_descriptor(folder: Folder, name: str) -> Finding | None:
+    """What is wrong with a disk whose descriptor is gone, where `repair` can make it anew.
+
+    Args:
+        folder: where the disk is.
+        name: its file, or that of one of its extents.
+    """
+    wanted = texts.descriptor_name(name)
+    if folder.has(wanted) or not name.lower().endswith(".vmdk"):
+        return None
+    where = str(folder.path / wanted)
+    try:
+        if texts.separate_text(folder, wanted, b"") is None:
+            return None
+    except VmdkError as error:
+        return Finding("VMDK015", "extent", error.message, where=where, repair=error.remedy)
+    return Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where, repair=REPAIR)
 
 
 def _descriptor_of(draft: Draft, name: str) -> str:
@@ -112,24 +167,31 @@ def _descriptor_of(draft: Draft, name: str) -> str:
     wanted = texts.descriptor_name(name)
     if wanted == name or not draft.has(name):
         return name
-    if not draft.has(wanted):
-        return wanted
-    with draft.folder.open(wanted) as raw:
-        return wanted if not access.is_vmdk(raw) or _names(raw, name) else name
+    text = texts.separate_text(draft.folder, wanted, b"")  # where one has to be made
+    if draft.has(wanted):
+        with draft.folder.open(wanted) as raw:
+            if access.is_vmdk(raw):
+                text = _text_or_empty(raw)
+    return wanted if text is None or _names(text, name) else name
 
 
-def _names(raw: BlockDevice, name: str) -> bool:
+def _text_or_empty(raw: BlockDevice) -> Descriptor:
+    try:
+        return access.read_descriptor(raw)
+    except VmdkError:
+        return Descriptor("")
+
+
+def _names(text: Descriptor, name: str) -> bool:
     """Whether a descriptor has a file as an extent."""
-    with contextlib.suppress(VmdkError):
-        return any(line.file_name == name for line in access.read_descriptor(raw).extents)
-    return False
+    return any(line.file_name == name for line in text.extents)
 
 
 def _findings(draft: Draft, name: str, progress: Progress) -> list[Finding]:
     """What is wrong with the disk as it would be."""
     if not draft.has(name):
-        message = "the descriptor is not there"
-        return [Finding("VMDK003", "descriptor", message, where=str(draft.folder.path / name))]
+        where = str(draft.folder.path / name)
+        return [Finding("VMDK003", "descriptor", NO_DESCRIPTOR, where=where)]
     with draft.folder.open(name) as raw:
         if access.is_vmdk(raw) or access.is_beheaded(raw):
             return list(check(raw, draft.folder, progress=progress))
@@ -150,18 +212,39 @@ def _is_text_lost(draft: Draft, name: str, raw: BlockDevice) -> bool:
     return texts.separate_text(draft.folder, name, b"") is not None
 
 
-def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], name: str) -> None:
+def _refuse_worse(before: Sequence[Finding], after: Sequence[Finding], where: str) -> None:
     """Stop when the draft has an error of a kind that was not there before."""
     known = {one.code for one in before}
     for one in after:
         if one.severity is Severity.ERROR and one.code not in known and "VMDK001" not in known:
             unlocked = known & {"VMDK003", "VMDK005", "VMDK024", "VMDK025"}
-            if unlocked:
+            if unlocked or one.code == "VMDK035":
                 continue  # what was behind it could not be seen before
             raise VmdkError(
                 f"mending would leave it with another fault ({one.code}: {one.message})",
-                where=name,
+                where=where,
                 remedy="nothing was changed; restore it from a backup",
+            )
+
+
+def _refuse_vanishing(draft: Draft, folder: Folder, name: str) -> None:
+    """Stop when grains that can be read would vanish, or show in another place."""
+    from ipva_storage.vmdk.repairing.directories import vanished_count
+
+    for file in {step.name for step in draft.steps if step.writes and folder.has(step.name)}:
+        with folder.open(file) as old:
+            new = draft.device(file)
+            try:
+                count = vanished_count((old, read_header(old)), (new, read_header(new)))
+            except VmdkError:
+                continue  # there was no header, so nothing could be read
+        if count:
+            disk = shlex.quote(str(folder.path / name))
+            raise VmdkError(
+                f"mending would lose {count} grains that can be read now",
+                where=old.name,
+                remedy="nothing was changed; copy the disk instead: "
+                f"ipva disk convert {disk} saved.vmdk -O monolithicSparse --salvage",
             )
 
 
@@ -196,12 +279,15 @@ def _new_text(draft: Draft, name: str, old: bytes) -> None:
             "the descriptor says what it was taken over, and cannot be made without that",
         )
     draft.create(name, found.encode())
+    draft.notes = [texts.assumed(found, old)]
 
 
 def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: list[Lost]) -> None:
     """A disk whose descriptor is a file of its own."""
     old = read(draft.device(name), 0, min(draft.device(name).size_bytes, 1 << 20))
     try:
+        if not is_descriptor(old):  # its lines may be there, but nobody takes it for one
+            raise VmdkError("it is no descriptor any more", where=name, offset_bytes=0)
         text = Descriptor.parse(old)
         lines = access.extent_lines(text, name)
     except VmdkError:
@@ -214,7 +300,13 @@ def _mend_described(draft: Draft, name: str, before: Sequence[Finding], lost: li
         if access.has_file(line) and line.kind not in FLAT_KINDS and file and draft.has(file):
             found: list[Lost] = []
             _mend_extent(
-                draft, file, before, found, is_embedded=False, said_sectors=line.sector_count
+                draft,
+                file,
+                before,
+                found,
+                is_embedded=False,
+                said_sectors=line.sector_count,
+                has_parent=chain.has_parent(text),
             )
             lost += [replace(one, offset_bytes=first + one.offset_bytes) for one in found]
         first += line.size_bytes
@@ -231,9 +323,15 @@ def _mend_extent(
     *,
     is_embedded: bool,
     said_sectors: int | None = None,
+    has_parent: bool = False,
 ) -> None:
-    """A file with a sparse extent: what its header names, its descriptor, and the header last."""
+    """A file with a sparse extent: what its header names, its descriptor, and the header last.
+
+    Where no descriptor is in it, `said_sectors` and `has_parent` are what the separate one says.
+    """
     raw = draft.device(name)
+    from ipva_storage.vmdk.repairing.header import agrees, best_header
+
     there = read(raw, 0, min(raw.size_bytes, SECTOR_BYTES))
     if there[:4] in access.OTHER_MAGICS:
         return
@@ -242,14 +340,24 @@ def _mend_extent(
     if header is not None and header.was_sent_as_text:
         raise sent_as_text(raw.name)
     text = _text_of(raw, header) if is_embedded else None
+    has_parent = has_parent or (text is not None and chain.has_parent(text))
     if text is not None and text.extents:
         said_sectors = sum(line.sector_count for line in text.extents)
     is_misplaced = "VMDK003" in codes and text is not None  # the text is not where it is said
-    if header is None or codes & HEADER_CODES or is_misplaced:
-        from ipva_storage.vmdk.repairing.header import best_header
-
+    # A file that no descriptor named was not checked.
+    is_unusable = header is None or any(header_problems(header, raw.size_bytes))
+    is_doubtful = is_unusable or bool(codes & HEADER_CODES)
+    if is_misplaced or (is_doubtful and (header is None or not agrees(raw, header))):
         kind = text.create_type if text is not None else ""
-        header = best_header(raw, said_sectors, kind, has_descriptor=is_embedded)
+        read_with = None if is_unusable or _is_doubtful(before, raw.name) else header
+        header = best_header(
+            raw,
+            said_sectors,
+            kind,
+            has_descriptor=is_embedded,
+            is_disputed=is_embedded and "VMDK004" in codes,
+            read_with=read_with,
+        )
     if header is None:
         lost.append(Lost(0, (said_sectors or 0) * SECTOR_BYTES, "its header cannot be made out"))
         return
@@ -258,15 +366,31 @@ def _mend_extent(
         likely = likely_sectors(raw, header, text, said_sectors)
         keeps_size = likely is None
         header = replace(header, capacity_sectors=likely or header.capacity_sectors)
-    has_parent = text is not None and chain.has_parent(text)
-    mended = _mend_inside(draft, name, header, has_parent=has_parent)
+    mended = _mend_inside(
+        draft, name, header, has_parent=has_parent, is_damaged=bool(codes & TABLES_CODES)
+    )
     lost += mended.lost
     header = replace(mended.header, newlines=NEWLINES, unclean_shutdown=0)
+    length = FIELDS_BYTES if there[:4] == SPARSE_MAGIC and "VMDK001" not in codes else SECTOR_BYTES
     if is_embedded:
-        _mend_embedded(draft, name, header, keeps_size=keeps_size)
-    data = build_header(header)
-    is_whole = there[:4] == SPARSE_MAGIC and "VMDK001" not in codes
-    draft.write(draft.step(name), 0, data[:FIELDS_BYTES] if is_whole else data)
+        _mend_embedded(draft, name, header, length, keeps_size=keeps_size)
+    _put_header(draft, name, header, length)
+
+
+def _put_header(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """One sector at once; of a whole header just the fields."""
+    draft.write(draft.step(name), 0, build_header(header)[:length_bytes])
+
+
+def _is_doubtful(before: Sequence[Finding], name: str) -> bool:
+    """Whether a file may not read as it should with the header that it has."""
+    return any(
+        one.severity is Severity.ERROR or one.code == "VMDK034"
+        for one in before
+        if one.where in (None, name, printable(name))
+    )
 
 
 def likely_sectors(
@@ -309,7 +433,7 @@ def _text_of(raw: BlockDevice, header: SparseHeader | None) -> Descriptor | None
 
 
 def _mend_inside(
-    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool
+    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool, is_damaged: bool
 ) -> MendedTables:
     if header.is_compressed:
         from ipva_storage.vmdk.repairing.stream import mend_stream
@@ -317,10 +441,12 @@ def _mend_inside(
         return mend_stream(draft, name, header)
     from ipva_storage.vmdk.repairing.sparse import mend_tables
 
-    return mend_tables(draft, name, header, has_parent=has_parent)
+    return mend_tables(draft, name, header, has_parent=has_parent, is_damaged=is_damaged)
 
 
-def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size: bool) -> None:
+def _mend_embedded(
+    draft: Draft, name: str, header: SparseHeader, length_bytes: int, *, keeps_size: bool
+) -> None:
     raw = draft.device(name)
     has_room = 0 < header.descriptor_end_sectors <= max(header.metadata_sectors, 0)
     if not header.descriptor_offset_sectors or not has_room:
@@ -328,14 +454,40 @@ def _mend_embedded(draft: Draft, name: str, header: SparseHeader, *, keeps_size:
     wanted = texts.embedded_text(raw, header, draft.folder, name, keeps_size=keeps_size)
     if wanted is None:
         return
-    room = header.descriptor_sectors * SECTOR_BYTES
-    data = wanted.encode()
     with contextlib.suppress(VmdkError):
         if access.read_embedded(raw, header).text == wanted.text:
             return
-    if len(data) <= room:
-        at = header.descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, data.ljust(room, b"\0"))
+    _put_text(draft, name, header, wanted.encode(), length_bytes)
+
+
+def _put_text(
+    draft: Draft, name: str, header: SparseHeader, data: bytes, length_bytes: int = FIELDS_BYTES
+) -> None:
+    """An embedded descriptor, where it has room: the old one or the new one counts at any time.
+
+    One sector is written at once. Of more, a copy behind the old text counts until all are there.
+    """
+    at, room = header.descriptor_offset_sectors, header.descriptor_sectors
+    new, old = data.ljust(room * SECTOR_BYTES, b"\0"), draft.device(name)
+    if len(data) > room * SECTOR_BYTES:
+        return
+    length = min(len(new), max(old.size_bytes - at * SECTOR_BYTES, 0))
+    there = read(old, at * SECTOR_BYTES, length) if length else b""
+    sectors = range(0, len(new), SECTOR_BYTES)
+    changed = [
+        start for start in sectors if not there.startswith(new[start:][:SECTOR_BYTES], start)
+    ]
+    count = -(-len(data) // SECTOR_BYTES)
+    used = max(count, -(-len(there.rstrip(b"\0")) // SECTOR_BYTES))
+    if len(changed) > 1 and used + count <= room:
+        draft.write(draft.step(name), (at + used) * SECTOR_BYTES, new[: count * SECTOR_BYTES])
+        copied = replace(
+            header, descriptor_offset_sectors=at + used, descriptor_sectors=room - used
+        )
+        _put_header(draft, name, copied, length_bytes)
+        draft.write(draft.step(name), at * SECTOR_BYTES, new[: used * SECTOR_BYTES])
+        _put_header(draft, name, header, length_bytes)
+    draft.write(draft.step(name), at * SECTOR_BYTES, new)
 
 
 def _accept_parent(draft: Draft, name: str) -> None:
@@ -354,7 +506,6 @@ def _accept_parent(draft: Draft, name: str) -> None:
         return
     wanted = text.with_value("parentCID", f"{parent.cid:08x}").encode()
     if read(device, 0, 4) == SPARSE_MAGIC:
-        at = read_header(device).descriptor_offset_sectors * SECTOR_BYTES
-        draft.write(draft.step(name), at, wanted)
+        _put_text(draft, name, read_header(device), wanted)
     else:
         draft.create(name, wanted)

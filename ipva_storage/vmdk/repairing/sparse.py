@@ -3,8 +3,8 @@
 Rules, in order; an entry that none of them decides stays as it is, in both copies:
 
 1. Of two entries that differ, one that can be a grain (or none) wins over one that cannot.
-2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but no grain that only
-   the redundant table names is forgotten for that; such entries stay.
+2. After an unclean shutdown: what reading takes (invariant 3 of `tables`), but a grain that only
+   the redundant table names is not forgotten; it is taken unless something else names it, too.
 3. A grain that nothing else names wins over none; where something else names it, none wins. Of two
    grains the one wins that nothing else names, when something else names the other.
 
@@ -14,13 +14,14 @@ What no copy knows is told by range, and never made up.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.vmdk.extent.orphans import lost_tables
 from ipva_storage.vmdk.extent.places import Mask, Sectors, TablePlaces, read_places
-from ipva_storage.vmdk.extent.tables import usual_directory
+from ipva_storage.vmdk.repairing.directories import mended_directories
 from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
     from ipva_storage.vmdk.extent.header import SparseHeader
     from ipva_storage.vmdk.repairing.draft import Draft
 
-USUAL_SHARE: Final = 0.5
-"""A directory with this share of usual entries is one of the usual layout. Confidence: chosen."""
 
-
-def mend_tables(draft: Draft, name: str, header: SparseHeader, *, has_parent: bool) -> MendedTables:
+def mend_tables(
+    draft: Draft, name: str, header: SparseHeader, *, has_parent: bool, is_damaged: bool
+) -> MendedTables:
     """Draw up the directories and tables as they should be.
 
     Args:
@@ -42,10 +42,13 @@ def mend_tables(draft: Draft, name: str, header: SparseHeader, *, has_parent: bo
         name: the extent's file.
         header: its header, as it should be.
         has_parent: whether a parent shows where there is no grain.
+        is_damaged: whether the header or the directories were found damaged.
     """
     mending = _Mending(draft, name, header, has_parent=has_parent)
-    mending.directories()
+    wanted = mending.directories()
     mending.tables()
+    mending.put(wanted)
+    mending.note_lost_tables(is_damaged=is_damaged)
     if mending.has_zeroed and has_parent:
         header = replace(header, version=max(header.version, 2), flags=header.flags | 4)
     return MendedTables(mending.lost, header)
@@ -74,30 +77,29 @@ class _Mending:
 
     # -- directories ----------------------------------------------------------------------------
 
-    def directories(self) -> None:
-        """Put entries that cannot be, or that two share, where the layout has their tables."""
-        wanted = [self._wanted(copy) for copy in self._copies]
+    def directories(self) -> list[tuple[int, bytes]]:
+        """Put entries that cannot be where the layout has their tables.
+
+        Returns:
+            Sector and content of each directory; the tables are mended before it leads to them.
+        """
+        found: list[tuple[int, bytes]] = []
+        there = [(copy.sector, copy.at.places) for copy in self._copies]
+        wanted = mended_directories(self._raw, self._header, there)
         is_absent = np.all([copy.at.places == 0 for copy in self._copies], axis=0)
         is_absent &= not is_absent.all()  # a directory without any table is damage
         for copy, places in zip(self._copies, wanted, strict=True):
             places[is_absent] = 0
             room = self._header.directory_sectors * SECTOR_BYTES
-            step = self._draft.step(self._name)
-            data = places.astype("<u4").tobytes().ljust(room, b"\0")
-            self._draft.write(step, copy.sector * SECTOR_BYTES, data)
+            found.append((copy.sector, places.astype("<u4").tobytes().ljust(room, b"\0")))
             if (places != copy.at.places).any():
                 copy.at = TablePlaces.of(self._raw, self._header, places)
+        return found
 
-    def _wanted(self, copy: _Copy) -> Sectors:
-        """The directory as it should be; where that is not known, as it is."""
-        is_blank = not any(each.at.places.any() for each in self._copies)
-        if is_blank or any(self._is_usual(each) for each in self._copies):
-            return np.array(usual_directory(self._header, copy.sector), np.int64)
-        return copy.at.places.copy()
-
-    def _is_usual(self, copy: _Copy) -> bool:
-        usual = np.array(usual_directory(self._header, copy.sector), np.int64)
-        return float((copy.at.places == usual).mean()) >= USUAL_SHARE
+    def put(self, directories: list[tuple[int, bytes]]) -> None:
+        """Write each directory, as a step."""
+        for sector, data in directories:
+            self._draft.write(self._draft.step(self._name), sector * SECTOR_BYTES, data)
 
     # -- tables ---------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class _Mending:
         is_free = [self._is_free(tables, used) for tables in (first, last)]
         if self._header.unclean_shutdown:
             settled = np.where(differs & (first > 1), np.where(last > 1, last, first), settled)
-            return np.where(differs & (first <= 1) & ~is_free[1], first, settled)
+            return np.where(differs & (first <= 1), np.where(is_free[1], last, first), settled)
         takes_first = is_free[0] & ((last <= 1) | ~is_free[1]) | (first <= 1) & ~is_free[1]
         takes_last = is_free[1] & ((first <= 1) | ~is_free[0]) | (last <= 1) & ~is_free[0]
         settled = np.where(differs & takes_first, first, settled)
@@ -213,6 +215,15 @@ class _Mending:
         is_there = numbers < header.grain_count
         self._add_lost(numbers[is_lost & is_there], "nothing that is left says where it is")
         self._add_lost(numbers[is_cut & is_there], "the file ends within it")
+
+    def note_lost_tables(self, *, is_damaged: bool) -> None:
+        """What no table tells of, where grains are left over that were in lost ones."""
+        header = replace(self._header, unclean_shutdown=0)
+        lost = lost_tables(self._raw, header, is_damaged=is_damaged)
+        if lost is not None:
+            reason = f"which part of the disk {lost} in the file belong to is not known"
+            for first, stop in lost.runs:
+                self._add_lost(np.arange(first, stop), reason)
 
     def _add_lost(self, numbers: Sectors, reason: str) -> None:
         size, end = self._header.grain_bytes, self._header.capacity_bytes

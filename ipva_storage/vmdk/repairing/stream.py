@@ -10,14 +10,23 @@ that is damaged is lost, and its range is told.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from ipva_storage.device import read
 from ipva_storage.errors import VmdkError
 from ipva_storage.units import SECTOR_BYTES
 from ipva_storage.vmdk.codec import inflate
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, SparseHeader, build_header, parse_header
+from ipva_storage.vmdk.extent.header import (
+    GD_AT_END,
+    SPARSE_MAGIC,
+    SparseHeader,
+    build_header,
+    parse_header,
+)
 from ipva_storage.vmdk.extent.markers import Kind, Record, walk
 from ipva_storage.vmdk.extent.pack import (
     MARKER,
@@ -31,8 +40,8 @@ from ipva_storage.vmdk.extent.tables import (
     bytes_of,
     entries_of,
     read_directory,
-    usual_directory,
 )
+from ipva_storage.vmdk.repairing.directories import mended_directories
 from ipva_storage.vmdk.repairing.lost import Lost, MendedTables
 
 if TYPE_CHECKING:
@@ -53,9 +62,8 @@ def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
     if mending.is_front:
         mending.front_directories()
     for _ in range(PASSES_MAX):
-        mending.survey()
-        is_changed = mending.markers()
-        if not mending.tables() and not is_changed:
+        mending.survey_all()
+        if not mending.tables():
             break
     if not mending.is_front:
         mending.tail()
@@ -63,7 +71,7 @@ def mend_stream(draft: Draft, name: str, header: SparseHeader) -> MendedTables:
 
 
 PASSES_MAX: Final = 4
-"""How often a file is gone through: a marker made anew shows what was hidden behind it."""
+"""How often a file is gone through. Confidence: chosen."""
 
 
 @dataclass
@@ -76,9 +84,15 @@ class _Found:
     """Sector of each grain whose data is damaged."""
     order: list[tuple[int, int]] = field(default_factory=list)
     """Sector and grain of all of them, in the order of the file."""
+    grain_at: dict[int, int] = field(default_factory=dict)
+    """The same, to be looked up by sector."""
     damage: list[Record] = field(default_factory=list)
     """Parts that are nothing known, and a grain that the file ends within."""
     zeros: list[Record] = field(default_factory=list)
+    unknown: list[Record] = field(default_factory=list)
+    """Damage and zeros, in the order of the file."""
+    behind: set[int] = field(default_factory=set)
+    """Sectors of which the one before is the first or the last of damage, or of zeros."""
     tables: list[Record] = field(default_factory=list)
 
 
@@ -102,6 +116,17 @@ class _Mending:
 
     # -- what there is --------------------------------------------------------------------------
 
+    def survey_all(self) -> None:
+        """Go through the file until no marker is made anew, which shows what was hidden behind it.
+
+        A table that is written before that would lose the grain for a while.
+        """
+        for _ in range(PASSES_MAX):
+            self.survey()
+            if not self.markers():
+                return
+        self.survey()
+
     def survey(self) -> None:
         """Go through the file, and inflate every grain."""
         self._found = found = _Found()
@@ -111,18 +136,21 @@ class _Mending:
             if record.kind is Kind.GRAIN:
                 grain = record.lba_sector // self.header.grain_sectors
                 found.order.append((record.sector, grain))
+                found.grain_at[record.sector] = grain
                 places = found.grains if self._is_whole(record.data, grain) else found.bad
                 if grain not in places or self._said.get(grain) == record.sector:
                     places[grain] = record.sector
             elif record.kind is Kind.TABLE:
                 found.tables.append(record)
-            elif record.kind is Kind.ZEROS:
-                found.zeros.append(record)
-            elif record.kind in (Kind.DAMAGE, Kind.CUT):
-                found.damage.append(record)
+            elif record.kind in (Kind.ZEROS, Kind.DAMAGE, Kind.CUT):
+                found.unknown.append(record)
+                found.behind |= {record.sector + 1, record.sector + record.sector_count}
+                (found.zeros if record.kind is Kind.ZEROS else found.damage).append(record)
             elif record.kind is Kind.DIRECTORY and not self._directories:
                 entries = entries_of(bytes(record.data))[: self.header.table_count]
                 self._directories = [(record.sector + 1, entries)]
+                self._said = self._read_tables()
+        self._add_said()
 
     def _is_whole(self, data: memoryview, grain: int) -> bool:
         try:
@@ -163,29 +191,43 @@ class _Mending:
         return entries_of(read(self._raw, at, length))
 
     def _read_tables(self) -> dict[int, int]:
-        """What the tables say: the sector of each grain, by the first directory that has it."""
+        """What the tables say: the sector of each grain, by the first directory that has it.
+
+        A table that is named again says nothing new, and there are no more grains than sectors.
+        """
         said: dict[int, int] = {}
+        seen: set[int] = {0}
         for _, directory in self._directories:
             for index, sector in enumerate(directory):
-                table = self._table(sector) if sector else None
-                for at, entry in enumerate(table or ()):
+                if sector in seen or len(said) > self._raw.size_bytes // SECTOR_BYTES:
+                    continue
+                seen.add(sector)
+                table = self._table(sector)
+                for at, entry in enumerate(table if table is not None and any(table) else ()):
                     if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
                         said.setdefault(index * self.header.gtes_per_gt + at, entry)
         return said
 
+    def _add_said(self) -> None:
+        """What tables say that no directory leads to, and that tell which they are."""
+        gtes = self.header.gtes_per_gt
+        named = {sector for _, directory in self._directories for sector in directory}
+        for record in self._found.tables:
+            index = None if record.sector + 1 in named else self._index_of(record)
+            if index is not None:
+                for at, entry in enumerate(entries_of(bytes(record.data))[:gtes]):
+                    if 1 < entry * SECTOR_BYTES < self._raw.size_bytes:
+                        self._said.setdefault(index * gtes + at, entry)
+
     def front_directories(self) -> None:
         """Directories in front of the grains, whose tables follow them at once as a rule."""
-        usual = [usual_directory(self.header, sector) for sector, _ in self._directories]
-        is_blank = not any(any(directory) for _, directory in self._directories)
-        if is_blank or any(
-            _share(one[1], other) >= 0.5
-            for one, other in zip(self._directories, usual, strict=True)
-        ):
-            for (sector, _), wanted in zip(self._directories, usual, strict=True):
-                step = self._draft.step(self._name)
-                data = bytes_of(wanted).ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
-                self._draft.write(step, sector * SECTOR_BYTES, data)
-            self._directories = self._read_directories()
+        found = [(sector, np.array(entries, np.int64)) for sector, entries in self._directories]
+        wanted = mended_directories(self._raw, self.header, found)
+        for (sector, _), places in zip(found, wanted, strict=True):
+            data = places.astype("<u4").tobytes()
+            data = data.ljust(self.header.directory_sectors * SECTOR_BYTES, b"\0")
+            self._draft.write(self._draft.step(self._name), sector * SECTOR_BYTES, data)
+        self._directories = self._read_directories()
 
     # -- markers --------------------------------------------------------------------------------
 
@@ -206,7 +248,8 @@ class _Mending:
                 if placed is not None and self._recovered(record.sector, placed):
                     is_changed = True
                     continue
-            self._gaps.append((before + 1, after))
+            if before + 1 < after:
+                self._gaps.append((before + 1, after))
         return is_changed
 
     def _renamed(self, at_sector: dict[int, int]) -> bool:
@@ -227,14 +270,10 @@ class _Mending:
 
     def _neighbours(self, sector: int) -> tuple[int, int]:
         """The grains before and behind a place in the file; -1 and one too many at its ends."""
-        before, after = -1, self.header.grain_count
-        for place, grain in self._found.order:
-            if place < sector:
-                before = grain
-            elif place > sector:
-                after = grain
-                break
-        return before, after
+        order = self._found.order
+        first, last = bisect_left(order, (sector,)), bisect_left(order, (sector + 1,))
+        before = order[first - 1][1] if first else -1
+        return before, order[last][1] if last < len(order) else self.header.grain_count
 
     def _recovered(self, sector: int, grain: int) -> bool:
         """Whether a whole grain is behind a damaged marker, which then is made anew."""
@@ -288,32 +327,27 @@ class _Mending:
 
     def _table_places(self) -> dict[int, list[int]]:
         """Where each table is: by the directories, and by what the tables themselves say."""
-        taken = {sector for sector, _ in self._found.order}
+        taken = self._found.grain_at
         known = {record.sector + 1 for record in self._found.tables}
         places: dict[int, list[int]] = {}
+        named: dict[int, int] = {0: -1}  # whose each is: of the first that names it
         for _, directory in self._directories:
             for index, sector in enumerate(directory):
-                is_there = sector in known or self.is_front or self._is_behind_damage(sector)
-                if sector and is_there and sector not in taken and self._table(sector):
+                is_there = sector in known or self.is_front or sector in self._found.behind
+                if not is_there or sector in taken or named.get(sector, index) != index:
+                    continue
+                if self._table(sector):
+                    named[sector] = index
                     places.setdefault(index, []).append(sector)
-        named = {sector for sectors in places.values() for sector in sectors}
         for record in self._found.tables:
             told = self._index_of(record)
             if record.sector + 1 not in named and told is not None and told not in places:
                 places[told] = [record.sector + 1]
         return places
 
-    def _is_behind_damage(self, sector: int) -> bool:
-        """Whether a table's marker is what is damaged there."""
-        found = self._found
-        return any(
-            record.sector == sector - 1 or record.sector + record.sector_count == sector
-            for record in (*found.damage, *found.zeros)
-        )
-
     def _index_of(self, record: Record) -> int | None:
         """Which table it is, by the grains that it names."""
-        grain_at = dict(self._found.order)
+        grain_at = self._found.grain_at
         for at, entry in enumerate(entries_of(bytes(record.data))[: self.header.gtes_per_gt]):
             named = grain_at.get(entry)
             if named is not None and named % self.header.gtes_per_gt == at:
@@ -324,16 +358,20 @@ class _Mending:
         """A table by the grains; of those that are lost what it says so far."""
         gtes = self.header.gtes_per_gt
         there = (self._table(sector) if sector else None) or array("I", bytes(4 * gtes))
-        grain_at = dict(self._found.order)
-        is_sure = not self._gaps
         for at in range(gtes):
             grain = index * gtes + at
             place = self._found.grains.get(grain) or self._found.bad.get(grain)
             if place:
                 there[at] = place
-            elif there[at] > 1 and (is_sure or there[at] in grain_at):
+            elif there[at] > 1 and not self._may_be(grain, there[at]):
                 there[at] = 0  # no such grain is in the file
         return bytes_of(there)
+
+    def _may_be(self, grain: int, sector: int) -> bool:
+        """Whether a grain that was not found may have been where its table says."""
+        if sector * SECTOR_BYTES < self._raw.size_bytes:
+            return _is_in(self._found.unknown, sector)
+        return any(first <= grain < last for first, last in self._gaps)
 
     # -- directory, footer, end -------------------------------------------------------------------
 
@@ -360,13 +398,30 @@ class _Mending:
         footer = replace(header, gd_offset_sectors=at + 1)
         if not header.is_gd_at_end:
             self.header = footer
-        parts += (MARKER.pack(1, 0, MARKER_FOOTER), build_header(footer))
-        parts.append(MARKER.pack(0, 0, MARKER_END_OF_STREAM))
-        data = b"".join(parts)
-        step = self._draft.step(self._name)
-        start = self._tail_sector() * SECTOR_BYTES
-        self._draft.write(step, start, data)
-        self._draft.resize(step, start + len(data))
+        self._write_tail(self._tail_sector() * SECTOR_BYTES, b"".join(parts), footer)
+
+    def _write_tail(self, start: int, data: bytes, footer: SparseHeader) -> None:
+        """What a footer names is durable before it, and it before what was behind it goes.
+
+        An earlier footer leads nowhere first where its directory is overwritten.
+        """
+        end = start + len(data)
+        draft, name = self._draft, self._name
+        for sector in self._footer_sectors():
+            at = sector * SECTOR_BYTES
+            if start <= at < end and sector != footer.gd_offset_sectors:
+                place = self._raw.size_bytes - FOOTER_OFFSET_BYTES
+                blind = replace(footer, gd_offset_sectors=GD_AT_END)  # still tells what it is
+                draft.write(draft.step(name), place, build_header(blind))
+        draft.write(draft.step(name), start, data)
+        ending = (
+            MARKER.pack(1, 0, MARKER_FOOTER),
+            build_header(footer),
+            MARKER.pack(0, 0, MARKER_END_OF_STREAM),
+        )
+        step = draft.step(name)
+        draft.write(step, end, b"".join(ending))
+        draft.resize(draft.step(name), end + len(b"".join(ending)))
 
     def _tail_sector(self) -> int:
         """The sector behind everything that stays."""
@@ -390,6 +445,11 @@ class _Mending:
             self._range(grain, grain + 1, "its compressed data is damaged")
             for grain in sorted(self._found.bad)
             if grain not in self._found.grains
+        ]
+        found += [
+            self._range(grain, grain + 1, "zeros were written over it")
+            for grain, sector in sorted(self._said.items())
+            if grain not in self._found.grains and _is_in(self._found.zeros, sector)
         ]
         gaps = [*self._gaps, *self._open_end()]
         for first, last in sorted(set(gaps)):
@@ -419,9 +479,13 @@ class _Mending:
             if not self._is_known(index):
                 yield start, stop
                 continue
-            there = (*self._found.grains, *self._found.bad)
-            missing = set(range(start, stop)).intersection(self._said).difference(there)
-            yield from ((grain, grain + 1) for grain in sorted(missing))
+            for grain in range(start, stop):
+                if grain in self._said and not self._is_found(grain):
+                    yield grain, grain + 1
+
+    def _is_found(self, grain: int) -> bool:
+        """Whether a grain is in the file, whole or damaged."""
+        return grain in self._found.grains or grain in self._found.bad
 
     def _is_known(self, index: int) -> bool:
         """Whether a table is there that told the truth, or a directory that says there is none."""
@@ -437,22 +501,22 @@ class _Mending:
         return Lost(start, stop - start, reason)
 
 
-def _share(one: array[int], other: array[int]) -> float:
-    """How many entries of two directories are the same."""
-    return sum(a == b for a, b in zip(one, other, strict=True)) / max(len(one), 1)
+def _is_in(records: list[Record], sector: int) -> bool:
+    """Whether a sector is in one of some parts of a file, which are in order."""
+    at = bisect_right(records, sector, key=lambda each: each.sector)
+    return at > 0 and sector < records[at - 1].sector + records[at - 1].sector_count
 
 
 def _joined(ranges: list[Lost]) -> list[Lost]:
-    """Ranges in order, those that touch and have one reason as one."""
+    """Ranges in order and apart from each other; those that touch and have one reason as one."""
     joined: list[Lost] = []
+    end = 0
     for one in sorted(ranges, key=lambda one: one.offset_bytes):
-        last = joined[-1] if joined else None
-        if (
-            last
-            and last.reason == one.reason
-            and (last.offset_bytes + last.length_bytes == one.offset_bytes)
-        ):
-            joined[-1] = replace(last, length_bytes=last.length_bytes + one.length_bytes)
-        else:
-            joined.append(one)
+        start, stop = max(one.offset_bytes, end), one.offset_bytes + one.length_bytes
+        if start >= stop:
+            continue
+        if joined and start == end and joined[-1].reason == one.reason:
+            start = joined.pop().offset_bytes
+        joined.append(Lost(start, stop - start, one.reason))
+        end = stop
     return joined

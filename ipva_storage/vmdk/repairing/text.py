@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from ipva_storage.device import read
 from ipva_storage.errors import DeviceError, VmdkError
-from ipva_storage.units import SECTOR_BYTES
+from ipva_storage.units import SECTOR_BYTES, format_size
 from ipva_storage.vmdk import access, chain
 from ipva_storage.vmdk.describe import ADAPTERS, describe, new_cid
 from ipva_storage.vmdk.descriptor import NO_PARENT_CID, Descriptor
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.header import CAPACITY_MAX_BYTES, SPARSE_MAGIC, read_header
 
 if TYPE_CHECKING:
     from ipva_storage.device import BlockDevice, Folder
@@ -113,7 +113,7 @@ def completed(
     text: Descriptor, folder: Folder, name: str, is_compressed: bool | None = None
 ) -> Descriptor:
     """A descriptor with a content identifier and a kind."""
-    if text.cid is None:
+    if not chain.can_be_parent(text):
         text = text.with_value("CID", f"{_cid(folder, name):08x}")
     if not text.create_type and is_compressed is not None:
         kind = "streamOptimized" if is_compressed else "monolithicSparse"
@@ -156,6 +156,9 @@ def separate_text(folder: Folder, name: str, old: bytes) -> Descriptor | None:
         folder: where they are.
         name: the descriptor's file name.
         old: what is left of the descriptor.
+
+    Raises:
+        VmdkError: one of several numbered extents is not there.
     """
     stem = name.removesuffix(".vmdk")
     names = set(folder.names())
@@ -166,11 +169,11 @@ def separate_text(folder: Folder, name: str, old: bytes) -> Descriptor | None:
         ("delta", "vmfsSparse", "VMFSSPARSE"),
         ("sesparse", "seSparse", "SESPARSE"),
     ):
-        if f"{stem}-{ending}.vmdk" not in names:
-            continue
         parts = [f"{stem}-{ending}.vmdk"]
         if ending.endswith("001"):
-            parts = _numbered(names, f"{stem}-{ending[0]}")
+            parts = _numbered(folder, names, f"{stem}-{ending[0]}")
+        if not parts or parts[0] not in names:
+            continue
         return _of_parts(folder, name, kind, "VMFS" if kind == "vmfs" else word, parts, old)
     return None
 
@@ -186,16 +189,29 @@ def _of_parts(
         rest = " 0" if word == "FLAT" else ""
         lines.append(f'RW {sector_count} {word} "{part}"{rest}')
         total += sector_count
+    if total * SECTOR_BYTES > CAPACITY_MAX_BYTES:
+        return None
     return _described(kind, lines, total * SECTOR_BYTES, Remains.of(old), folder, name)
 
 
-def _numbered(names: set[str], start: str) -> list[str]:
-    found = []
-    for number in range(1, PARTS_MAX + 1):
-        if f"{start}{number:03}.vmdk" not in names:
-            break
-        found.append(f"{start}{number:03}.vmdk")
-    return found
+def _numbered(folder: Folder, names: set[str], start: str) -> list[str]:
+    """Names of the numbered extents of a disk.
+
+    Raises:
+        VmdkError: one is missing before the last one.
+    """
+    wanted = [f"{start}{number:03}.vmdk" for number in range(1, PARTS_MAX + 1)]
+    found = [at for at, name in enumerate(wanted) if name in names]
+    parts = wanted[: found[-1] + 1] if found else []
+    for part in parts:
+        if part not in names:
+            raise VmdkError(
+                f"its extent “{part}” is missing, and so is the descriptor, which says how long "
+                "that is",
+                where=str(folder.path / part),
+                remedy="put that file into the folder, or get it or the descriptor from a backup",
+            )
+    return parts
 
 
 def _flat_kind(folder: Folder, names: set[str]) -> str:
@@ -225,6 +241,23 @@ def _sectors(folder: Folder, name: str, word: str) -> int | None:
         if start[:4] == bytes.fromhex("bebafeca"):
             return int.from_bytes(start[16:24], "little")
         return None
+
+
+def assumed(text: Descriptor, old: bytes) -> str:
+    """What a new descriptor was made from, and what of it nobody knows.
+
+    Args:
+        text: the new one.
+        old: what was left of the old one.
+    """
+    lines, kind = text.extents, text.create_type
+    files = "1 file" if len(lines) == 1 else f"{len(lines)} files"
+    unknown = [f"its kind ({kind})"] if kind in ("monolithicFlat", "vmfs") else []
+    if b"ddb.adapterType" not in old:
+        unknown.append(f"its adapter ({text.ddb.get('adapterType', '')})")
+    told = f"; {' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} assumed"
+    size = format_size(sum(line.size_bytes for line in lines))
+    return f"the descriptor was made from {files}, {size}{told if unknown else ''}"
 
 
 def _described(

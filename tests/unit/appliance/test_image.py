@@ -64,7 +64,7 @@ def test_a_vmdk_by_name_only_is_refused_as_raw(tmp_path: Path, opened: Open) -> 
     """Zeros that are named .vmdk may be a disk whose start is lost."""
     path = tmp_path / "card.VMDK"
     path.write_bytes(bytes(MIB))
-    with pytest.raises(VmdkError, match=r"holds neither .* its start is lost"):
+    with pytest.raises(VmdkError, match=r"holds neither"):
         opened(path)
 
 

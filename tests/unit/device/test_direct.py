@@ -38,6 +38,17 @@ def test_any_alignment(tmp_path: Path, offset_bytes: int, length: int, skip: int
         assert read(device, offset_bytes, len(wanted)) == wanted
 
 
+def test_a_new_file_takes_one_descriptor_until_it_is_written_to(tmp_path: Path) -> None:
+    """A disk of hundreds of pieces is made with all of them open."""
+    place = Path("/proc/self/fd")
+    before = len(list(place.iterdir()))
+    with RawDevice.create(tmp_path / "new.img", MIB) as device:
+        device.write(0, b"small")
+        assert len(list(place.iterdir())) == before + 1
+        device.write(0, filled(MIB))
+    assert len(list(place.iterdir())) == before
+
+
 def test_goes_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large aligned write of a new file is one direct write, where the file system takes any."""
     import fcntl  # hosts without direct writes have none, either

@@ -127,6 +127,13 @@ class TestNewFile:
             _stop_half_way(folder, stop)
         assert list(folder.path.iterdir()) == []
 
+    def test_a_message_names_the_file_as_it_is_to_be(self, folder: Folder) -> None:
+        """Nobody looks for the name that a file has while it is made."""
+        with pytest.raises(DeviceError) as refused, folder.new_file("disk.img") as file:
+            file.resize(1 << 62)
+        assert refused.value.where == str(folder.path / "disk.img")
+        assert "ulimit -f" in str(refused.value)
+
     @pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
     def test_old_file_stays(self, folder: Folder, stop: type[BaseException]) -> None:
         """A replacement that fails leaves the old file as it was."""

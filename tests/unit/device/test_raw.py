@@ -124,6 +124,22 @@ class TestLock:
             )
         assert "another process is writing to it" in result.stdout
 
+    def test_file_replaced_before_the_lock(
+        self, image: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that lost its name between opening and locking is not written to."""
+        usual = os.open
+
+        def slow(path: str, *words: int) -> int:
+            file = usual(path, *words)
+            image.with_name("new").write_bytes(b"new")
+            image.with_name("new").replace(image)
+            return file
+
+        monkeypatch.setattr(os, "open", slow)
+        with pytest.raises(DeviceError, match="in this moment"):
+            RawDevice(image, writable=True)
+
     def test_share_without_locks(self, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the host knows no locks, the file opens all the same."""
 
@@ -175,16 +191,27 @@ class TestTrouble:
                 read(device, 512, 4096)
         assert caught.value.offset_bytes == 1000
 
-    def test_full_host_disk(self, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A full host disk is told with the remedy and the place."""
+    @pytest.mark.parametrize(
+        ("code", "text", "remedy"),
+        [
+            (errno.ENOSPC, "disk is full", "make room"),
+            (errno.EDQUOT, "is used up", "make room"),
+            (errno.EFBIG, "as long as that", "ulimit -f"),
+        ],
+    )
+    def test_full_host_disk(
+        self, image: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str, remedy: str
+    ) -> None:
+        """A host disk without room is told with the remedy and the place."""
 
         def refuse(*_: object) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(code, "as the host says it")
 
         monkeypatch.setattr("ipva_storage.device.raw._write_at", refuse)
         device = RawDevice(image, writable=True)
-        with device, pytest.raises(DeviceError, match="disk is full; make room") as caught:
+        with device, pytest.raises(DeviceError, match=text) as caught:
             device.write(512, b"data")
+        assert remedy in (caught.value.remedy or "")
         assert caught.value.offset_bytes == 512
 
     def test_host_moves_less_than_asked(self, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

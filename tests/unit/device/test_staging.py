@@ -32,6 +32,17 @@ def test_files_appear_when_the_block_ends(tmp_path: Path) -> None:
     assert (tmp_path / "vm" / "a.vmdk").read_text() == "2"
 
 
+def test_a_message_names_the_file_as_it_is_to_be(tmp_path: Path) -> None:
+    """Nobody looks for the hidden folder."""
+    with (
+        pytest.raises(DeviceError) as refused,
+        staged(Folder(tmp_path), last="z") as stage,
+        stage.new_file("disk.img") as file,
+    ):
+        file.resize(1 << 62)
+    assert refused.value.where == str(tmp_path / "disk.img")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interrupted_block_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     """Neither files nor the folder made for them stay; a folder that was there does."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipva_storage import fat
 from ipva_storage.device import FaultDevice, MemoryDevice, RawDevice, TraceDevice
 from ipva_storage.errors import FatError, PowerCutError, UsageError
-from ipva_storage.fat.format import choose
+from ipva_storage.fat import clock
+from ipva_storage.fat.choosing import choose
 from ipva_storage.units import GIB, KIB, MIB
 
 
@@ -51,7 +55,7 @@ def test_layouts_hold_together(bits: int, cluster_bytes: int | None) -> None:
         assert found.fat_bits == bits
         assert found.oddities == ()
         assert end <= found.volume_bytes <= size_bytes
-        assert size_bytes - end < found.cluster_bytes + 512
+        assert size_bytes - end < found.cluster_bytes + 63 * 512
         assert found.fat_bytes * 8 >= found.entry_count * bits
         assert list(fat.check(device)) == []
     assert made or (bits, cluster_bytes) in ((16, 32768), (32, 4096), (32, 32768), (32, 1024))
@@ -125,3 +129,65 @@ def test_more_than_is_read_here_is_not_made() -> None:
     """A volume too large to open again is refused, with the largest size."""
     with pytest.raises(UsageError, match="1024 GiB"):
         choose(1024 * GIB + 512, fat_bits=None, cluster_bytes=None)
+
+
+@pytest.mark.parametrize("sector_bytes", [512, 1024, 2048, 4096])
+@pytest.mark.parametrize("bits", [12, 16, 32])
+def test_wishes_are_kept(bits: int, sector_bytes: int) -> None:
+    """Sectors, reserved ones, copies, root records, id and code of the boot sector are as asked."""
+    device = MemoryDevice({12: 4, 16: 40, 32: 300}[bits] * MIB)
+    root: dict[str, Any] = {} if bits == 32 else {"root_entry_count": 1024}
+    fat.format(
+        device, fat_bits=bits, sector_bytes=sector_bytes, cluster_bytes=4096, reserved_sectors=64,
+        fat_count=3, volume_id=0x1234ABCD, boot_code=b"\xeb\xfeown", hidden_sectors=63, **root,
+    )  # fmt: skip
+    found = fat.open(device).geometry
+    assert (found.fat_bits, found.sector_bytes, found.cluster_bytes) == (bits, sector_bytes, 4096)
+    assert (found.fat_count, found.volume_id) == (3, 0x1234ABCD)
+    assert found.fat_offset_bytes == 64 * sector_bytes
+    assert bits == 32 or found.root_entry_count == 1024
+    code_at = 90 if bits == 32 else 62
+    assert bytes(device.data[code_at : code_at + 6]) == b"\xeb\xfeown\0"
+    assert list(fat.check(device)) == []
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"sector_bytes": 256}, {"fat_count": 0}, {"fat_count": 16}, {"reserved_sectors": 0},
+        {"reserved_sectors": 65536}, {"fat_bits": 32, "reserved_sectors": 8},
+        {"root_entry_count": 0}, {"root_entry_count": 65536},
+        {"fat_bits": 32, "root_entry_count": 512}, {"boot_code": bytes(449)},
+        {"boot_code": bytes(513)}, {"cluster_bytes": 512, "sector_bytes": 1024},
+    ],
+)  # fmt: skip
+def test_impossible_wishes(wish: dict[str, Any]) -> None:
+    """What no volume has is refused with a way out, before anything is written."""
+    device = TraceDevice(MemoryDevice(600 * MIB if wish.get("fat_bits") == 32 else 20 * MIB))
+    with pytest.raises(UsageError) as caught:
+        fat.format(device, **wish)
+    assert caught.value.remedy
+    assert device.records == []
+
+
+def test_a_whole_boot_sector_gives_its_code() -> None:
+    """Of a boot sector given as code the header is left out."""
+    device = MemoryDevice(MIB)
+    fat.format(device, boot_code=bytes(range(256)) * 2)
+    assert bytes(device.data[62:510]) == (bytes(range(256)) * 2)[62:510]
+    assert fat.open(device).cluster_bytes == 2048
+
+
+def test_source_date_epoch_fixes_image_and_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SOURCE_DATE_EPOCH two volumes are the same, and later times become it."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first, second = MemoryDevice(MIB), MemoryDevice(MIB)
+    fat.format(first, label="x")
+    fat.format(second, label="x")
+    assert first.data == second.data
+    fixed = datetime(2023, 11, 14, 22, 13, 20)
+    assert clock.of_host(time.time()) == fixed == clock.now()
+    assert clock.of_host(datetime(2001, 2, 3, tzinfo=UTC).timestamp()) == datetime(2001, 2, 3)
+    for unusable in ("soon", "²", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", unusable)
+        assert clock.of_host(datetime(2099, 1, 1).timestamp()) == datetime(2099, 1, 1)

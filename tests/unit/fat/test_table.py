@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 
 from ipva_storage import fat
 from ipva_storage.device import MemoryDevice, TraceDevice
 from ipva_storage.errors import NoSpaceError
 from ipva_storage.fat import geometry
-from ipva_storage.fat.table import FatTable
+from ipva_storage.fat.table import FatTable, expand
 from ipva_storage.units import KIB, MIB
 
 
@@ -116,3 +119,20 @@ def test_garbage_after_the_end_of_a_folder_stays_away() -> None:
         for number in range(14):
             volume.write(f"/d/N{number}", b"")
     assert [entry.name for entry in fat.open(device).list("/d")] == [f"N{n}" for n in range(14)]
+
+
+def test_runs_are_those_of_the_chain() -> None:
+    """Following by runs finds what following cluster by cluster does: in rings and breaks, too."""
+    chance = random.Random(5)
+    device = MemoryDevice(MIB)
+    fat.format(device, fat_bits=12, cluster_bytes=512)
+    table = FatTable(device, fat.open(device).geometry)
+    for _ in range(300):
+        table.values[2:] = np.arange(3, len(table.values) + 1)
+        for _ in range(chance.randrange(1, 12)):
+            value = chance.choice([0, table.bad, table.end, *range(2, len(table.values), 97)])
+            table.values[chance.randrange(2, len(table.values))] = value
+        for limit in (None, 1, 63, 64, 65, 700):
+            chain, fault = table.follow(first := chance.randrange(2, 700), limit=limit)
+            found, same_fault = table.follow_runs(first, limit=limit)
+            assert (expand(found), same_fault) == (chain, fault)

@@ -96,7 +96,7 @@ def test_name_is_taken() -> None:
     volume = deleted(16, LONG)
     old = content(LONG, 3 * volume.geometry.cluster_bytes)
     with fat.open(volume.device) as files:
-        files.write("/Z2.TXT", b"takes the freed records")
+        files.write("/Z2.TXT", b"")  # takes the freed records, and no cluster
         files.write(LONG.lower(), b"")
     found = fat.DeletedFiles(volume.device)
     if any(one.path == LONG for one in found.in_folder("/")):

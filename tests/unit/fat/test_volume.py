@@ -17,7 +17,7 @@ from ipva_storage.errors import (
     NoSpaceError,
     UsageError,
 )
-from ipva_storage.fat import FatVolume
+from ipva_storage.fat import FatVolume, tree
 from ipva_storage.units import KIB, MIB
 
 
@@ -152,7 +152,7 @@ def test_folder_ends_at_65536_records() -> None:
     """A folder takes 65,536 records and then says that it is full."""
     volume = make(16, 40 * MIB)
     volume.mkdir("/D")
-    folder = volume._folder(volume.stat("/D").first_cluster)
+    folder = volume.tree.folder(volume.stat("/D").first_cluster)
     while folder.record_capacity < 65_536:
         folder.extend(folder.clusters[-1])
     with pytest.raises(NoSpaceError, match="65536"):
@@ -226,6 +226,22 @@ def test_deep_and_many_folders() -> None:
     assert len(list(volume.walk())) == 200
     volume.flush()
     assert list(fat.check(volume._device)) == []
+
+
+def test_a_walk_holds_a_bounded_number_of_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full folders in full folders end a walk with a refusal, not with the memory."""
+    volume = make()
+    with volume.batch():
+        for folder in ("", "/d", "/d/d"):
+            for number in range(20):
+                volume.write(f"{folder}/{number}", b"")
+            volume.mkdir(f"{folder}/d")
+    assert len(list(volume.walk())) == 63
+    monkeypatch.setattr(tree, "_HELD_MAX", 63)
+    assert len(list(volume.walk())) == 63
+    monkeypatch.setattr(tree, "_HELD_MAX", 62)
+    with pytest.raises(FatError, match="over 62 entries"):
+        list(volume.walk())
 
 
 def test_free_space_summary_is_kept() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from ipva_storage.device import Folder, MemoryDevice, RawDevice
-from ipva_storage.device.undo import ImageFolder, UndoDevice, UndoFolder, UndoJournal, records
+from ipva_storage.device.undo import (
+    ImageFolder,
+    Images,
+    UndoDevice,
+    UndoFolder,
+    UndoJournal,
+    records,
+)
 from ipva_storage.device.undo import restore as restore_device
 from ipva_storage.device.undo.ledger import BLOCK_BYTES
 from ipva_storage.device.undo.records import Entry, FileEntry, Header, RangeEntry, State
@@ -26,7 +33,7 @@ def make_job(folder: Path, *, is_finished: bool = True) -> Path:
     image = folder / "disk.img"
     image.write_bytes(OLD)
     journal = UndoJournal.create(Folder(folder), JOURNAL)
-    with UndoFolder(folder, journal).open("disk.img", writable=True) as device:
+    with UndoFolder(Folder(folder), journal).open("disk.img", writable=True) as device:
         device.write(100, b"changed")
         device.write(3 * BLOCK_BYTES, b"changed")
         device.resize(len(OLD) - 1000)
@@ -198,8 +205,43 @@ class TestChanged:
     def test_a_missing_image(self, tmp_path: Path) -> None:
         """The error names the file that is not there."""
         make_job(tmp_path).unlink()
-        with pytest.raises(DeviceError, match=r"disk\.img: there is no such file"):
+        with pytest.raises(UndoError, match=r"disk\.img: there is no such file, and the journal"):
             restore(tmp_path)
+
+    def test_an_image_that_the_job_removed(self, tmp_path: Path) -> None:
+        """It is made anew, byte for byte, unless another one is in its place."""
+        journal = UndoJournal.create(Folder(tmp_path), JOURNAL)
+        folder = UndoFolder(Folder(tmp_path), journal)
+        contents = {"disk.img": OLD, "empty.img": b""}
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+            folder.remove(name)
+        journal.finish(ImageFolder(tmp_path / JOURNAL))
+        journal.close()
+        assert [each.name for each in tmp_path.iterdir()] == [JOURNAL]
+        assert restore(tmp_path, dry_run=True).was_finished
+        assert [each.name for each in tmp_path.iterdir()] == [JOURNAL]
+        (tmp_path / "disk.img").write_bytes(b"another one")
+        with pytest.raises(UndoError, match="the job left it 0 bytes long"):
+            restore(tmp_path)
+        (tmp_path / "disk.img").unlink()
+        assert restore(tmp_path).was_finished
+        assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
+
+    def test_an_image_that_went_after_the_job(self, tmp_path: Path) -> None:
+        """One that the job left, and that is gone, is made anew by force where it is all saved."""
+        image = tmp_path / "disk.img"
+        image.write_bytes(b"old" * 1000)
+        journal = UndoJournal.create(Folder(tmp_path), JOURNAL)
+        with UndoFolder(Folder(tmp_path), journal).open("disk.img", writable=True) as device:
+            device.write(0, b"new")
+        journal.finish(ImageFolder(tmp_path / JOURNAL))
+        journal.close()
+        image.unlink()
+        with pytest.raises(UndoError, match="it is not there any more"):
+            restore(tmp_path)
+        restore(tmp_path, force=True)
+        assert image.read_bytes() == b"old" * 1000
 
     def test_an_image_in_use(self, tmp_path: Path) -> None:
         """An image that another job has open is refused before anything is written."""
@@ -437,7 +479,7 @@ def test_a_batch_of_another_journal_is_none_of_ours() -> None:
     strange = records.build_batch(2, 1, [RangeEntry(0, 0, 3, b"bad")])
     file.data += strange
 
-    class Opened:
+    class Opened(Images):
         def open(self, name: str, *, writable: bool) -> MemoryDevice:
             return image
 
@@ -446,3 +488,38 @@ def test_a_batch_of_another_journal_is_none_of_ours() -> None:
 
     restore_device(file, Opened())
     assert image.data == b"old" * 100
+
+
+@pytest.mark.parametrize("seconds", [30, 90])
+def test_a_job_that_was_cut_and_a_later_change(tmp_path: Path, seconds: int) -> None:
+    """An image that changed long after the journal's last entry was changed by someone else.
+
+    A little later is what a power cut leaves, which loses the newest of the journal.
+    """
+    image = make_job(tmp_path, is_finished=False)
+    late = (tmp_path / JOURNAL).stat().st_mtime + seconds
+    os.utime(image, (late, late))
+    if seconds > 60:
+        with pytest.raises(UndoError, match="would mix old and new"):
+            restore(tmp_path)
+        assert image.read_bytes() != OLD
+    restore(tmp_path, force=seconds > 60)
+    assert image.read_bytes() == OLD
+
+
+def test_what_is_as_before_is_not_written(tmp_path: Path) -> None:
+    """An image that the job did not get to is put back even where it cannot be written to."""
+    image = make_job(tmp_path)
+    image.write_bytes(OLD)
+
+    class Full(Images):
+        def open(self, name: str, *, writable: bool) -> RawDevice:
+            return RawDevice(tmp_path / name)
+
+        def modified_us(self, name: str) -> int:
+            return 0
+
+    with RawDevice(tmp_path / JOURNAL, writable=True) as file:
+        restore_device(file, Full(), force=True)
+    with pytest.raises(DeviceError, match="read-only"), RawDevice(image) as raw:
+        raw.write(0, b"x")

@@ -21,6 +21,7 @@ from ipva_storage.device import (
 )
 from ipva_storage.device.undo import (
     ImageFolder,
+    Images,
     JournalReader,
     UndoDevice,
     UndoFolder,
@@ -130,7 +131,7 @@ def test_holes_are_known_by_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert job.ranges() == [(0, 4 * BLOCK_BYTES + 6000, False)]
 
 
-class OneImage:
+class OneImage(Images):
     """One file, whatever the journal calls it."""
 
     def __init__(self, path: Path) -> None:
@@ -197,7 +198,7 @@ def test_the_flush_comes_between_save_and_write() -> None:
 def test_the_end_is_durable() -> None:
     """The last thing that happens to a journal is a flush."""
 
-    class Opened:
+    class Opened(Images):
         def open(self, name: str, *, writable: bool) -> TraceDevice:
             return job.image
 
@@ -338,7 +339,7 @@ class TestFolder:
         vmdk.create(Folder(tmp_path), "disk.vmdk", MIB, subformat="monolithicFlat")
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         journal = UndoJournal.create(Folder(tmp_path), "undo")
-        folder = UndoFolder(tmp_path, journal)
+        folder = UndoFolder(Folder(tmp_path), journal)
         raw = folder.open("disk.vmdk", writable=True)
         with vmdk.open(raw, folder, writable=True) as disk:
             disk.write(300_000, b"changed" * 1000)
@@ -356,7 +357,7 @@ class TestFolder:
         """Reading opens it as it is; opening it for writing alone saves nothing."""
         (tmp_path / "disk.img").write_bytes(b"x")
         journal = UndoJournal.create(Folder(tmp_path), "undo")
-        folder = UndoFolder(tmp_path, journal)
+        folder = UndoFolder(Folder(tmp_path), journal)
         with folder.open("disk.img") as device:
             assert not isinstance(device, UndoDevice)
         folder.open("disk.img", writable=True).close()
@@ -368,7 +369,7 @@ class TestFolder:
         folder = Folder(tmp_path)
         folder.write_text("a.txt", "the old text")
         journal = UndoJournal.create(folder, "undo")
-        guarded = UndoFolder(tmp_path, journal)
+        guarded = UndoFolder(Folder(tmp_path), journal)
         guarded.write_text("a.txt", "new", force=True)
         guarded.write_text("b.txt", "new")
         journal.finish(ImageFolder(tmp_path / "undo"))
@@ -377,3 +378,37 @@ class TestFolder:
             restore(file, ImageFolder(tmp_path / "undo"))
         assert folder.read_text("a.txt") == "the old text"
         assert folder.read_text("b.txt") == "new"
+
+    def test_a_file_in_another_folder(self, tmp_path: Path) -> None:
+        """The folder that a file is in guards as well, as for a parent that lies elsewhere."""
+        (tmp_path / "here").mkdir()
+        (tmp_path / "there").mkdir()
+        path = tmp_path / "there" / "disk.img"
+        path.write_bytes(b"old" * 1000)
+        journal = UndoJournal.create(Folder(tmp_path), "undo")
+        guarded = UndoFolder(Folder(tmp_path / "here", allow_outside=True), journal)
+        beside = guarded.beside("../there/disk.img")
+        with beside.open("disk.img", writable=True) as device:
+            device.write(0, b"new")
+        journal.close()
+        with RawDevice(tmp_path / "undo", writable=True) as file:
+            restore(file, ImageFolder(tmp_path / "undo", allow_outside=True))
+        assert path.read_bytes() == b"old" * 1000
+
+
+def test_a_job_that_saves_nothing_new_says_that_it_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The journal is never much older than the image, by which a later change is told from it."""
+    device = MemoryDevice(name="journal")
+    clock = [1_000_000_000]
+    monkeypatch.setattr("ipva_storage.device.undo.journal.time.time_ns", lambda: clock[0])
+    journal = UndoJournal(device)
+    with UndoDevice(MemoryDevice(bytes(1000), name="image"), journal) as image:
+        image.write(0, b"x")
+        told = JournalReader(device).status
+        for seconds, is_new in ((2, False), (4, True)):
+            clock[0] += seconds * 1_000_000_000
+            image.write(0, b"y")
+            assert (JournalReader(device).status != told) is is_new
+    assert JournalReader(device).status.time_us == clock[0] // 1000
