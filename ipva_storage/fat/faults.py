@@ -137,20 +137,20 @@ def bad_long(batch: Batch) -> Mask:
     """Which short records have a long name that no system could have made."""
     parsed = batch.parsed
     found: Mask = parsed.is_short & (parsed.long_count > LONG_RECORDS_MAX)
-    longs = np.flatnonzero(parsed.is_long & ~parsed.is_orphan)
+    longs = parsed.longs
     if not len(longs):
         return found
-    table = parsed.table[longs]
-    is_past = np.zeros(len(longs), np.bool_)
+    ordinal = parsed.table.view(_LONG)["ordinal"][longs]
+    is_name = np.ones(len(longs), np.bool_)
     is_bad = np.zeros(len(longs), np.bool_)
-    length = np.zeros(len(longs), np.int64)
-    for column in records.unit_columns(table):
-        is_past |= column == 0
-        is_bad |= _BAD_UNITS[column] & ~is_past
-        length += ~is_past
-    is_last = (table.view(_LONG)["ordinal"] & layout.LONG_LAST) != 0
-    is_bad |= np.where(is_last, length == 0, is_past)
-    ordinal = table.view(_LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
+    length = np.zeros(len(longs), np.uint8)
+    for column in parsed.long_columns:
+        is_name &= column != 0
+        is_bad |= _BAD_UNITS[column] & is_name
+        length += is_name
+    is_last = (ordinal & layout.LONG_LAST) != 0
+    is_bad |= np.where(is_last, length == 0, ~is_name)
+    ordinal &= np.uint8(layout.LONG_ORDINAL_MASK)
     is_bad |= (ordinal.astype(np.int64) - 1) * layout.LONG_UNITS + length > 255
     shorts = np.flatnonzero(parsed.is_short)
     found[shorts[np.searchsorted(shorts, longs[is_bad])]] = True
