@@ -50,10 +50,9 @@ def _folded() -> npt.NDArray[np.uint16]:
 
 
 _FOLD: Final = _folded()
-_SHORT: Final = (
-    np.where(np.arange(256) < 0x80, _FOLD[:256], np.arange(256) + 0xF700).astype(np.uint32)
-    & np.uint32(_CASE)
-)
+_SHORT: Final = np.where(np.arange(256) < 0x80, _FOLD[:256], np.arange(256) + 0xF700).astype(
+    np.uint32
+) & np.uint32(_CASE)
 """A byte of a short name as a unit; beyond ASCII it equals itself only, whatever the code page."""
 
 

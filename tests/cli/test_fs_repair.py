@@ -167,7 +167,7 @@ def test_a_partition_that_is_too_short(ipva: Ipva, disk: Path) -> None:
 
 
 def test_a_disk_of_a_vm(ipva: Ipva, vm: Path) -> None:
-    """A VM's disk is named by its role; the VMDK is mended through, and doctor names the command."""
+    """A VM's disk is named by its role; its VMDK is mended through, and doctor names that."""
     card = f"{vm}#cf"
     assert ipva("fs", "put", vm / "ipva.vmx", f"{card}:/kept.vmx").status == 0
     with fat_volume(vm) as device:

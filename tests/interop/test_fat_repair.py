@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,23 @@ def contents(image: Path) -> set[bytes]:
     return {data for data in every if data}
 
 
+def lengths(image: Path) -> dict[str, int]:
+    """The length of every file as its record says, by path."""
+    with RawDevice(image) as device, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        every = fat.open(device).walk()
+        return {path[1:]: entry.size_bytes for path, entry in every if not entry.is_dir}
+
+
+def extracted(peer: Peer, image: Path, target: Path) -> dict[str, bytes]:
+    """All files that mtools finds on a volume, by path."""
+    target.mkdir()
+    if peer("mdir", "-b", "-i", image, "::/").stdout.strip():
+        peer("mcopy", "-s", "-n", "-i", image, "::*", target, check=True)
+    files = (path for path in target.rglob("*") if path.is_file())
+    return {str(path.relative_to(target)): path.read_bytes() for path in files}
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_no_less_is_kept_than_by_the_peer(
     name: str, shared_images: Path, tmp_path: Path, peer: Peer
@@ -68,11 +86,20 @@ def test_no_less_is_kept_than_by_the_peer(
     result = peer("fsck.fat", "-n", ours)
     assert result.returncode == 0, result.stdout
     assert len(result.stdout.splitlines()) == 2, result.stdout
-    peer("fsck.fat", "-a", theirs)
-    if peer("fsck.fat", "-n", theirs).returncode == 0:
-        kept = contents(ours)
-        for data in contents(theirs):
-            assert any(mine.startswith(data) for mine in kept)
+    whole = lengths(theirs)
+    for _ in range(3):  # it may take more than one run
+        peer("fsck.fat", "-a", theirs)
+    left = peer("fsck.fat", "-n", theirs)
+    if "Giving up" in left.stderr:
+        return
+    assert left.returncode == 0
+    kept = extracted(peer, ours, tmp_path / "ours")
+    for path, data in extracted(peer, theirs, tmp_path / "theirs").items():
+        if path in kept and len(data) == whole.get(path):
+            assert kept[path] == data, path
+        elif not data.startswith(b".".ljust(11)):  # a folder that became a file
+            # It was cut, has another name, or is a piece that was found.
+            assert any(data in mine for mine in kept.values()), path
 
 
 @pytest.mark.parametrize("bits", [12, 16, 32])
