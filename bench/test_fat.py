@@ -252,7 +252,8 @@ def test_memory_of_200000(benchmark: Any, tmp_path: Path) -> None:
     count = make_tree(image, 8 * GIB, 4000)
     program = (
         "import sys; from pathlib import Path; from ipva_storage import fat\n"
-        "from ipva_storage.device import RawDevice\nwith RawDevice(sys.argv[1]) as device:\n volume = fat.open(device)\n"
+        "from ipva_storage.device import RawDevice\n"
+        "with RawDevice(sys.argv[1]) as device:\n volume = fat.open(device)\n"
         " print(volume.usage().file_count, sum(1 for _ in volume.walk()),"
         " Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

@@ -185,22 +185,23 @@ def _match_long(
     others = np.flatnonzero(~is_long)
     if not len(longs) or not len(others):
         return lengths, used
-    after = np.searchsorted(others, longs)
+    after = longs - np.arange(len(longs))  # so many others come before each
     longs, after = longs[after < len(others)], after[after < len(others)]
     owner = others[after]
-    records = table.view(LONG)[longs]
+    records = table.view(LONG)
+    ordinal = records["ordinal"][longs]
     distance = owner - longs
     fits = (
         is_short[owner]
         & (folder[owner] == folder[longs])
-        & ((records["ordinal"] & layout.LONG_ORDINAL_MASK) == distance)
+        & ((ordinal & layout.LONG_ORDINAL_MASK) == distance)
     )
     if has_checksums:
         wanted = np.zeros(count, np.uint8)
         shorts = np.flatnonzero(is_short & np.append(False, is_long[:-1]))
         wanted[shorts] = checksums(table[shorts])
-        fits &= records["checksum"] == wanted[owner]
-    is_last = fits & ((records["ordinal"] & layout.LONG_LAST) != 0)
+        fits &= records["checksum"][longs] == wanted[owner]
+    is_last = fits & ((ordinal & layout.LONG_LAST) != 0)
     lengths[owner[is_last]] = distance[is_last]
     within = fits & (distance <= lengths[owner])
     complete = np.bincount(owner[within], minlength=count) == lengths

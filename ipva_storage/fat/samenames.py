@@ -25,8 +25,8 @@ _WEIGHTS: Final = np.random.default_rng(1).integers(1, 1 << 31, _UNITS_MAX, np.u
 )
 _COLUMN_WEIGHTS: Final = np.ascontiguousarray(_WEIGHTS.reshape(-1, layout.LONG_UNITS).T)
 _CASE: Final = np.uint16(0xFFDF)
-"""Without the bit in which an ASCII letter differs from its other case; digits become alike, too,
-which only costs a closer look."""
+"""Without the bit in which an ASCII letter differs from its other case; some others become alike,
+too, which only costs a closer look."""
 
 
 _CASED: Final = (
@@ -73,14 +73,13 @@ def duplicates(parsed: Records, at: npt.NDArray[np.int64]) -> list[tuple[int, in
     long = np.where(parsed.long_count[at] > 0, long_numbers(parsed, at) | folder, short)
     numbers = np.concatenate((short, long[long != short]))
     owners = np.concatenate((at, at[long != short]))
-    order = np.argsort(numbers, kind="stable")
-    numbers, owners = numbers[order], owners[order]
-    is_same = numbers[1:] == numbers[:-1]
-    if not is_same.any():
+    ordered = np.sort(numbers)
+    same = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(same):
         return []
     found: dict[int, int] = {}
-    suspects = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
-    _compare(parsed, sorted(set(owners[suspects].tolist())), found)
+    suspects = owners[np.isin(numbers, same)]
+    _compare(parsed, sorted(set(suspects.tolist())), found)
     return sorted(found.items())
 
 
@@ -151,6 +150,6 @@ def long_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.u
         units *= is_name
         totals += units * weights[part]
     sums = np.concatenate((np.zeros(1, np.uint32), np.cumsum(totals, dtype=np.uint32)))
-    stop = np.searchsorted(longs, at)
+    stop = np.cumsum(parsed.is_long & ~parsed.is_orphan)[at]
     found: npt.NDArray[np.uint32] = sums[stop] - sums[stop - parsed.long_count[at]]
     return found
