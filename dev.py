@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Everything a developer runs, on a machine with Python 3.11 and pip and nothing else.
 
-    python3 dev.py demo     make an appliance in ./demo and boot it
-    python3 dev.py test     run the tests (further arguments go to pytest)
-    python3 dev.py check    lint, types, imports contract
-    python3 dev.py bench    benchmarks: flash directory, VMDK, undo (further arguments go to pytest)
-    python3 dev.py fuzz     fuzz the VMDK room until Ctrl-C (further arguments go to libFuzzer)
+    python3 dev.py demo      make an appliance in ./demo and boot it
+    python3 dev.py test      run the tests (further arguments go to pytest)
+    python3 dev.py check     lint, types, imports contract
+    python3 dev.py bench     benchmarks: flash directory, VMDK, undo (arguments go to pytest)
+    python3 dev.py fuzz fat  fuzz a room, fat or vmdk, until Ctrl-C (arguments go to libFuzzer)
 
 Each sets up what it needs in ./.venv first, once, and again only when pyproject.toml changes.
 """
@@ -80,10 +80,10 @@ def bench(arguments: list[str]) -> None:
     run(PYTHON, "-m", "pytest", "bench", columns, *arguments)
 
 
-def fuzz(arguments: list[str]) -> None:
-    """Look for a damaged VMDK that breaks a promise; `tests/fuzz/fuzz_vmdk.py` says more."""
+def fuzz(room: str, arguments: list[str]) -> None:
+    """Look for a damaged image that breaks a promise; `tests/fuzz/fuzz_vmdk.py` says more."""
     set_up("fuzz")
-    run(PYTHON, "tests/fuzz/fuzz_vmdk.py", *arguments)
+    run(PYTHON, f"tests/fuzz/fuzz_{room}.py", *arguments)
 
 
 def main() -> None:
@@ -99,8 +99,8 @@ def main() -> None:
         test(rest)
     elif verb == "bench":
         bench(rest)
-    elif verb == "fuzz":
-        fuzz(rest)
+    elif verb == "fuzz" and rest[:1] in (["fat"], ["vmdk"]):
+        fuzz(rest[0], rest[1:])
     else:
         sys.exit(__doc__)
 

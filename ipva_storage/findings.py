@@ -129,6 +129,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "grain tables lost",
         "some or all of the disk reads as zeros, and its data is in the file",
     ),
+    "VMDK036": Kind(
+        _W, "descriptor and files disagree", "programs may refuse the disk, or show other bytes"
+    ),
     # -- partition table ----------------------------------------------------------------------
     "PART001": Kind(_E, "partition leaves the disk", "its end is not there; the disk was cut"),
     "PART002": Kind(_E, "partitions overlap", "writing to one destroys the other"),

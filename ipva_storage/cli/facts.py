@@ -119,12 +119,10 @@ def directory_use(directory: FlashDirectory) -> dict[str, Any]:
 def show_disk(facts: dict[str, Any], *, indent: str = "") -> None:
     """Print the facts of a disk for people."""
     size = format_size(facts["virtual_size"])
-    on_host = facts["file_size"]
-    if facts["format"] != "monolithicSparse":  # which has no holes worth telling
-        on_host = facts.get("allocated_size", on_host)
-    output.say(
-        f"{indent}{facts['file']}: {facts['format']}, {size}, {format_size(on_host)} on the host"
-    )
+    on_host = f"a file of {format_size(facts['file_size'])}"
+    if facts["format"] != "monolithicSparse" and "allocated_size" in facts:  # others have holes
+        on_host = f"{format_size(facts['allocated_size'])} on the host"
+    output.say(f"{indent}{facts['file']}: {facts['format']}, {size}, {on_host}")
     for volume in facts["volumes"]:
         output.say(f"{indent}  {_volume_text(volume)}")
     if "flash" in facts:

@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import sys
 import time
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -107,17 +108,18 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
-    """Print findings for people, worst first."""
+    """Print findings for people, worst first; a remedy of several once, behind the last of them."""
     colours = {"error": "red", "warning": "yellow", "info": "blue"}
     order = list(colours)
-    for finding in sorted(findings, key=lambda found: order.index(found.severity)):
+    ordered = sorted(findings, key=lambda found: order.index(found.severity))
+    for finding, following in zip_longest(ordered, ordered[1:]):
         severity = click.style(f"{finding.severity:7}", fg=colours[finding.severity])
         place = "" if finding.offset_bytes is None else f" at byte {finding.offset_bytes}"
         where = f"{finding.where}: " if finding.where else ""
         head = printable(f"{finding.code}  {where}{finding.structure}{place}")
         click.echo(f"{severity} {head}")
         say(f"        {finding.message}")
-        if finding.repair:
+        if finding.repair and (following is None or following.repair != finding.repair):
             say(f"        to mend it: {finding.repair}")
     if not findings:
         say("nothing wrong was found")

@@ -135,7 +135,9 @@ def _refuse_change(device: BlockDevice) -> None:
     if descriptor is not None:
         from ipva_storage.vmdk import chain
 
-        chain.refuse_children(Folder(path.parent), path.name, descriptor, device.name)
+        other_way = "write to that one instead, or "
+        place = Folder(path.parent)
+        chain.refuse_children(place, path.name, descriptor, device.name, other_way=other_way)
     leftovers.refuse_unfinished(Path(file.name) for file in getattr(device, "files", (device,)))
 
 

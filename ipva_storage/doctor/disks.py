@@ -10,7 +10,7 @@ from ipva_storage import boot, dump, fat, flash, vmdk
 from ipva_storage.appliance import Role
 from ipva_storage.appliance.roles import CF_LABEL
 from ipva_storage.doctor import identity, places
-from ipva_storage.errors import IpvaError, NoDiskError, VmdkError
+from ipva_storage.errors import DeviceError, IpvaError, NoDiskError, VmdkError
 from ipva_storage.findings import Finding
 from ipva_storage.units import MIB, format_size
 from ipva_storage.vmdk.checking.image import REPAIR
@@ -52,7 +52,11 @@ def examine(
 def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names) -> Finding:
     where = names.path(appliance, role)
     node = f"ide{role.node}.fileName"
-    if appliance.vmx.disk_file(role.node) is None:
+    usual = role.file_name
+    is_gone = isinstance(error, DeviceError) and not appliance.folder.has(_named(appliance, role))
+    if is_gone and appliance.folder.has(usual) and not _is_named(appliance, usual):
+        repair = f'{usual} is there: in {names.vmx} set {node} = "{usual}"'
+    elif appliance.vmx.disk_file(role.node) is None:
         repair = f'add a line like this to {names.vmx}: {node} = "{role.file_name}"'
     elif isinstance(error, NoDiskError) and error.remedy is not None:
         repair = f"{error.remedy}; put that beside {names.vmx}, and name it there: {node}"
@@ -63,6 +67,15 @@ def _unreadable(appliance: Appliance, role: Role, error: IpvaError, names: Names
         if isinstance(error, VmdkError) and error.remedy is not None:
             repair = f"{error.remedy}; or {repair}"
     return Finding("VM001", role.place, error.message, where, error.offset_bytes, repair)
+
+
+def _named(appliance: Appliance, role: Role) -> str:
+    return appliance.vmx.disk_file(role.node) or ""
+
+
+def _is_named(appliance: Appliance, name: str) -> bool:
+    """Whether the .vmx names a file as a disk."""
+    return any(_named(appliance, role) == name for role in Role)
 
 
 def _image(appliance: Appliance, role: Role) -> Iterator[Finding]:

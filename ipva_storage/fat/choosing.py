@@ -300,8 +300,6 @@ def _plan(
     entries = ROOT_ENTRY_COUNT if floppy is None else floppy.root_entry_count
     entries = 0 if bits == 32 else wish.root_entry_count or entries
     root_sectors = _up(-(-entries // per_sector), unit)
-    if unit > 1 and bits != 32:
-        entries = root_sectors * per_sector
     reserved = wish.reserved_sectors or (FAT32_RESERVED_SECTORS if bits == 32 else 1)
     reserved = _up(reserved, unit)
     return Plan(
@@ -320,7 +318,7 @@ def _plan(
             unit=unit,
         ),
         root_sectors=root_sectors,
-        root_entry_count=entries,
+        root_entry_count=root_sectors * per_sector,  # whole sectors, else fsck.fat refuses it
         media=MEDIA if floppy is None else floppy.media,
         drive=drive,
     )

@@ -122,12 +122,11 @@ def _plan(geometry: Geometry, table: FatTable, tree: FolderTree, name: str) -> _
             where=name,
             remedy=f"free {format_size(sum(counts) * geometry.cluster_bytes)} first",
         )
-    places = folders if folders is not None else np.zeros(0, np.int64)
-    if is_needed and not sources and not freed:
-        is_needed = _pieces(places, counts) < sum(
+    if folders is not None and is_needed and not sources and not freed:
+        is_needed = _pieces(folders, counts) < sum(
             len(runs(folder.clusters)) for folder in tree.folders
         )
-    moves = vacating.Moves(_joined(sources), _joined(targets), places)
+    moves = vacating.Moves(_joined(sources), _joined(targets), folders)
     return _Round(moves, len(sources), left, freed, is_needed)
 
 

@@ -34,6 +34,8 @@ SLACK_SECTORS: Final = 8
 
 GOOD_RECORDS_MAX: Final = 16
 ROOT_MISFITS: Final = 8
+ROOT_TORN: Final = 5
+"""Points against a root folder that does not fill its sectors, as MS says it does. Chosen."""
 BACKED: Final = 2
 """Folders and chains that fit, from which on a copy that does not begin as one is only damaged."""
 PLENTY: Final = 6
@@ -155,6 +157,8 @@ def _weigh_sizes(device: BlockDevice, geometry: Geometry, found: Evidence) -> No
         found.doubt("the table is larger than the volume needs", 0)
     if geometry.volume_bytes > device.size_bytes:
         found.doubt("the volume is longer than its device", 2)
+    if geometry.root_entry_count * layout.ENTRY_BYTES % geometry.sector_bytes:
+        found.doubt("the root folder ends within a sector", ROOT_TORN)
     if (
         geometry.fsinfo_offset_bytes is not None
         and geometry.fsinfo_offset_bytes + 512 <= device.size_bytes

@@ -43,7 +43,7 @@ CLEARLY: Final = 5
 """Points by which another layout must be ahead of the one that is there. Confidence: chosen."""
 ENOUGH: Final = 9
 """Points for a layout that nothing in the boot sector tells. Confidence: chosen."""
-ROOT_ENTRIES: Final = (512, 224, 112, 240, 256, 64, 1024)
+ROOT_ENTRIES: Final = (512, 224, 112, 240, 256, 64, 1024, 32)
 """Lengths of fixed root folders, the most usual first. Confidence: inferred."""
 
 

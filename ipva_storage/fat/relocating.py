@@ -124,6 +124,8 @@ class FolderTree:
             limit = -(-RECORDS_MAX * layout.ENTRY_BYTES // geometry.cluster_bytes)
             what = f"a folder at cluster {start}"
             chain, fault = self._table.follow(start, limit=limit)
+            if fault is None and max(chain) >= self._table.limit:
+                fault = "it leaves the device"
             check_chain(len(chain), fault, what, self._device.name)
             raw = b"".join(
                 read(self._device, geometry.cluster_offset_bytes(first), count * self._step)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ipva_storage.vmdk.compaction import Compacted, compact, punch
     from ipva_storage.vmdk.creation import REWRITABLE, SUBFORMATS, create, file_names
     from ipva_storage.vmdk.describe import ADAPTERS
-    from ipva_storage.vmdk.remains import has_remains, open_remains
+    from ipva_storage.vmdk.remains import has_remains, hide_lost, open_remains
     from ipva_storage.vmdk.repairing import Lost, Repaired, lost_descriptor, repair
     from ipva_storage.vmdk.resizing import Resized, resize, resize_raw
     from ipva_storage.vmdk.snapshots import Committed, commit, snapshot
@@ -43,6 +43,7 @@ __all__ = [
     "create",
     "file_names",
     "has_remains",
+    "hide_lost",
     "is_beheaded",
     "is_vmdk",
     "lost_descriptor",
@@ -70,6 +71,7 @@ _ON_DEMAND: Final = {
     "create": "creation",
     "file_names": "creation",
     "has_remains": "remains",
+    "hide_lost": "remains",
     "lost_descriptor": "repairing",
     "open_remains": "remains",
     "punch": "compaction",

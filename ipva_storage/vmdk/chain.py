@@ -109,7 +109,7 @@ def open_parent(
         raise VmdkError(
             f"its parent “{shown(name)}” {what}",
             where=where,
-            remedy="name the right parent in parentFileNameHint of its descriptor",
+            remedy=RING_REMEDY,
         )
     parent = opener(raw, place, (*children, where))
     problem = mismatch(descriptor, parent.descriptor, name)
@@ -118,6 +118,8 @@ def open_parent(
         raise VmdkError(problem, where=where, remedy=MISMATCH_REMEDY)
     return parent
 
+
+RING_REMEDY: Final = "name the right parent in parentFileNameHint of its descriptor"
 
 MISMATCH_REMEDY: Final = (
     "put the parent back as it was at the snapshot; if you know that nothing wrote to it, accept "
@@ -162,7 +164,9 @@ def children(folder: Folder, name: str, descriptor: Descriptor) -> Iterator[str]
             yield other
 
 
-def refuse_children(folder: Folder, name: str, descriptor: Descriptor, where: str) -> None:
+def refuse_children(
+    folder: Folder, name: str, descriptor: Descriptor, where: str, *, other_way: str = ""
+) -> None:
     """Refuse to change a disk that a snapshot was taken over: what shows through would be wrong.
 
     Args:
@@ -170,6 +174,7 @@ def refuse_children(folder: Folder, name: str, descriptor: Descriptor, where: st
         name: its file.
         descriptor: its descriptor.
         where: what messages call it.
+        other_way: what else can be done than to commit the child.
 
     Raises:
         VmdkError: there is such a child.
@@ -178,6 +183,6 @@ def refuse_children(folder: Folder, name: str, descriptor: Descriptor, where: st
         raise VmdkError(
             f"“{shown(child)}” was taken over it as a snapshot, and would fit no more",
             where=where,
-            remedy="change that one instead, or give its changes to this one first: "
+            remedy=f"{other_way}give its changes to this one first: "
             f"ipva disk snapshot commit --remove {shlex.quote(str(folder.path / child))}",
         )

@@ -44,7 +44,7 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
         DeviceError: a file is outside the folder, or cannot be opened though it is there.
     """
     try:
-        return _known(access.open(folder.open(name), folder))
+        return hide_lost(access.open(folder.open(name), folder))
     except VmdkError:
         with contextlib.ExitStack() as files:
             raw = files.enter_context(folder.open(name))
@@ -52,11 +52,15 @@ def open_remains(folder: Folder, name: str) -> VmdkDevice:
             if disk is None:
                 raise
             files.pop_all()
-            return _known(disk)
+            return hide_lost(disk)
 
 
-def _known(disk: VmdkDevice) -> VmdkDevice:
-    """A disk whose parts, and those of the disks below, refuse what lost tables told of."""
+def hide_lost(disk: VmdkDevice) -> VmdkDevice:
+    """From now on, refuse to read what lost tables told of, also in the disks below.
+
+    Returns:
+        The disk.
+    """
     each: VmdkDevice | None = disk
     while each is not None:
         for part in each.parts:

@@ -455,15 +455,19 @@ def test_a_parent_elsewhere_is_followed_only_when_allowed(ipva: Ipva, tmp_path: 
     assert bytes_of(base)[MIB : MIB + 7] == b"changed"
 
 
+@pytest.mark.parametrize("is_undone", [False, True])
 def test_ctrl_c_in_a_commit_leaves_a_child_that_reads_the_same(
-    ipva: Ipva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ipva: Ipva, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undone: bool
 ) -> None:
-    """It stops between two pieces, says what to do, and the same command ends the job."""
+    """It stops between two pieces, says what to do, and the same command ends the job.
+
+    With a journal it is taken back, and nothing is to be done.
+    """
     base = make(tmp_path, "monolithicSparse")
     child = tmp_path / "child.vmdk"
     assert ipva("disk", "snapshot", "create", base, child).status == 0
     change(child, 0, bytes([7]) * (7 * MIB))
-    content, write = bytes_of(child), vmdk.VmdkDevice.write
+    content, write, before = bytes_of(child), vmdk.VmdkDevice.write, bytes_of(base)
 
     def interrupted(disk: vmdk.VmdkDevice, offset_bytes: int, data: bytes, /) -> None:
         write(disk, offset_bytes, data)
@@ -471,13 +475,16 @@ def test_ctrl_c_in_a_commit_leaves_a_child_that_reads_the_same(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(vmdk.VmdkDevice, "write", interrupted)
-    stopped = ipva("disk", "snapshot", "commit", child)
+    words = ["--undo", tmp_path / "j"] if is_undone else []
+    stopped = ipva("disk", "snapshot", "commit", child, *words)
     assert stopped.status == 2
-    assert "run the commit again" in stopped.err
-    assert stopped.err.count("\n") == 1
+    assert ("run the commit again" in stopped.err) is not is_undone
+    assert ("nothing was left half-written" in stopped.err) is is_undone
+    assert stopped.err.strip().count("\n") == 0
     monkeypatch.undo()
     assert bytes_of(child) == content
     assert bytes_of(base) != content
+    assert (bytes_of(base) == before) is is_undone
     assert ipva("disk", "check", base).status == 0
     assert ipva("disk", "snapshot", "commit", child).status == 0
     assert bytes_of(base) == bytes_of(child) == content

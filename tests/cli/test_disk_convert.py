@@ -317,6 +317,18 @@ def test_salvage_of_a_sparse_disk_without_a_table(ipva: Ipva, tmp_path: Path) ->
     salvage(ipva, disk, [(0, SIZE_BYTES)])
 
 
+def test_salvage_of_a_sparse_disk_whose_tables_are_zeros(ipva: Ipva, tmp_path: Path) -> None:
+    """Data that no table tells of is in the file: zeros in its place are no copy."""
+    disk = make(tmp_path / "in.vmdk")
+    data = bytearray(disk.read_bytes())
+    for at in (48, 56):
+        directory = int.from_bytes(data[at : at + 8], "little") * 512
+        table = int.from_bytes(data[directory : directory + 4], "little") * 512
+        data[table : table + 2048] = bytes(2048)
+    disk.write_bytes(data)
+    salvage(ipva, disk, [(0, SIZE_BYTES)])
+
+
 def test_salvage_of_a_damaged_stream(ipva: Ipva, tmp_path: Path) -> None:
     """A compressed grain that does not inflate is lost as a whole; its neighbours are not."""
     disk = make(tmp_path / "in.vmdk", "streamOptimized")
@@ -392,6 +404,27 @@ def test_what_cannot_be_salvaged_is_refused(ipva: Ipva, tmp_path: Path) -> None:
         assert "--salvage" not in plain.err
         assert ipva(*words, "--salvage").status == 2
     assert not (tmp_path / "out.img").exists()
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_a_copy_after_a_crash_can_be_written_on(
+    ipva: Ipva, tmp_path: Path, is_copied: bool
+) -> None:
+    """A crashed disk that is written on looks like one whose tables are lost; its copy does not."""
+    disk, copy = tmp_path / "disk.vmdk", tmp_path / "new.vmdk"
+    vmdk.create(Folder(tmp_path), disk.name, 256 * MIB, subformat="monolithicSparse")
+    with vmdk.open(RawDevice(disk, writable=True), writable=True) as device:
+        device.write(64 * MIB, b"b" * (40 * GRAIN_BYTES))
+        crashed = disk.read_bytes()  # as it is where the host stops now: nothing was flushed
+    disk.write_bytes(crashed)
+    if is_copied:
+        assert ipva("disk", "convert", disk, copy, "-O", "monolithicSparse").status == 0
+        assert disk.read_bytes() == crashed
+        disk = copy
+    with vmdk.open(RawDevice(disk, writable=True), writable=True) as device:
+        device.write(128 * MIB, b"c" * GRAIN_BYTES)
+    found = ipva("disk", "check", disk, "--json").document["findings"]
+    assert ("VMDK035" in {one["id"] for one in found}) is not is_copied
 
 
 def test_salvage_of_a_sound_disk_loses_nothing(ipva: Ipva, tmp_path: Path) -> None:

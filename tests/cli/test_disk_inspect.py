@@ -312,3 +312,13 @@ def test_a_folder_is_no_disk(ipva: Ipva, vm: Path) -> None:
         assert result.status == 2, words
         assert "folder" in result.err
         assert result.err.count("\n") == 1
+
+
+def test_a_remedy_of_several_findings_is_said_once(ipva: Ipva, tmp_path: Path) -> None:
+    """Of a file that was cut, many findings have one remedy, which comes behind the last."""
+    disk = make(tmp_path / "disk.vmdk")
+    disk.write_bytes(disk.read_bytes()[: 1200 * KIB])
+    found = ipva("disk", "check", disk).out
+    assert found.count("VMDK010") > 1
+    assert found.count("to mend it: ") == 1
+    assert "to mend it: " in found.splitlines()[-1]

@@ -108,3 +108,35 @@ def test_doctor_tells_of_a_disk_below_a_snapshot(ipva: Ipva, vm: Path) -> None:
     text = (vm / "ipva.vmx").read_text()
     (vm / "ipva.vmx").write_text(text.replace('"hd-cf.vmdk"', '"c.vmdk"'))
     assert "VM012" not in ipva("doctor", vm, "--json").out
+
+
+def test_doctor_tells_which_disk_a_removed_child_is_to_give_way_to(ipva: Ipva, vm: Path) -> None:
+    """After a commit that removed the child, the .vmx names a file that is not there."""
+    ipva("disk", "snapshot", "create", vm / "hd-cf.vmdk", vm / "c.vmdk")
+    text = (vm / "ipva.vmx").read_text()
+    (vm / "ipva.vmx").write_text(text.replace('"hd-cf.vmdk"', '"c.vmdk"'))
+    done = ipva("disk", "snapshot", "commit", vm / "c.vmdk", "--remove")
+    line = 'ide0:1.fileName = "hd-cf.vmdk"'
+    assert f"let {vm / 'ipva.vmx'} say: {line}" in done.out
+    (one,) = ipva("doctor", vm, "--json").document["findings"]
+    assert one["repair"] == f"hd-cf.vmdk is there: in {vm / 'ipva.vmx'} set {line}"
+
+
+def test_a_missing_parent_comes_with_a_remedy(ipva: Ipva, tmp_path: Path) -> None:
+    """The check says what is to be done, as opening the disk does."""
+    disk, child = make(tmp_path), tmp_path / "c.vmdk"
+    ipva("disk", "snapshot", "create", disk, child)
+    disk.unlink()
+    (one,) = ipva("disk", "check", child, "--json").document["findings"]
+    assert one["repair"] == "put the parent's files beside it; without them only changes are left"
+
+
+def test_a_disk_below_a_snapshot_is_not_resized(ipva: Ipva, tmp_path: Path) -> None:
+    """The way out has the folder in it, and works."""
+    disk, child = make(tmp_path), tmp_path / "c.vmdk"
+    ipva("disk", "snapshot", "create", disk, child)
+    refused = ipva("disk", "resize", disk, "9M")
+    way = refused.err.strip().split("to this one first: ")[1]
+    assert "instead" not in refused.err
+    assert ipva(*shlex.split(way)[1:]).status == 0
+    assert ipva("disk", "resize", disk, "9M").status == 0

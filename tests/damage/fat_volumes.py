@@ -7,11 +7,12 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 
+import numpy as np
 import pytest
 
 from ipva_storage import fat
-from ipva_storage.device import MemoryDevice
-from ipva_storage.fat import geometry
+from ipva_storage.device import BlockDevice, MemoryDevice, read
+from ipva_storage.fat import chains, copies, geometry, judging
 from ipva_storage.fat.folder import pack_entry
 from ipva_storage.fat.repairing.folders import surveyed
 from ipva_storage.fat.table import FatTable
@@ -134,6 +135,29 @@ def tree(device: MemoryDevice) -> Tree:
         elif not volume.list(path):
             found[path + "/"] = b""
     return found
+
+
+Sound = dict[tuple[int, int], tuple[list[int], bytes]]
+"""Chain and bytes of files, by first cluster and length."""
+
+
+def sound_files(device: BlockDevice, found: geometry.Geometry) -> Sound:
+    """The files whose chains have no fault."""
+    table = FatTable(device, found, copy=copies.best_copy(device, found))
+    survey = surveyed(device, found, table)
+    owners = judging.owners_of(survey)
+    good = ~judging.suspects(owners, chains.analyse(table.values, owners.start, found.fat_bits))
+    result = {}
+    for index in np.flatnonzero(good & ~owners.is_dir).tolist():
+        start = int(owners.start[index])
+        chain, _ = table.follow(start)
+        size = int(survey.entries["content_bytes"][int(owners.entry[index])])
+        if max(chain) < table.limit:
+            data = b"".join(
+                read(device, found.cluster_offset_bytes(one), found.cluster_bytes) for one in chain
+            )
+            result[start, size] = (chain, data)
+    return result
 
 
 def codes(device: MemoryDevice) -> set[str]:

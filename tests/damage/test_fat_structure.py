@@ -200,6 +200,7 @@ KINDS = [
     Kind("fat-count-one", "FAT022", field(fat_count=halved, backup=False)),
     Kind("fat-count-three", "FAT022", field(fat_count=one_more, backup=False)),
     Kind("root-entries-doubled", "FAT022", field(root_entry_count=doubled), (12, 16)),
+    Kind("root-entries-torn", "FAT022", put(17, b"\x69\0"), (12, 16)),
     Kind("root-entries-zero", "FAT001", put(17, b"\0\0"), (12, 16)),
     Kind("fat-size-doubled", "FAT022", field(fat_sectors=doubled, backup=False)),
     Kind("fat-size-halved", "FAT022", field(fat_sectors=halved, backup=False)),

@@ -209,6 +209,10 @@ def test_a_file_cut_off_tells_what_is_lost(image: Image, tmp_path: Path) -> None
     folder = damaged(image, cut(len(image.content) - 200_000), tmp_path)
     repaired = vmdk.repair(folder, NAME)
     assert sum(one.length_bytes for one in repaired.lost) == 4 * 65536
+    assert {one.reason for one in repaired.lost} == {
+        "the file ends before it",
+        "the file ends within it",
+    }
     kept = without(image.data, repaired.lost)
     with vmdk.open(folder.open(NAME), folder) as disk:
         for at, block in kept.items():

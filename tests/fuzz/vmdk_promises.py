@@ -12,11 +12,7 @@ Nothing but errors of the house comes out, within bounded time and memory, and:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +20,10 @@ from typing import Final
 
 from ipva_storage import vmdk
 from ipva_storage.device import BlockDevice, Extent, Folder, SalvageDevice, copy, is_zero, read
-from ipva_storage.errors import DeviceError, IpvaError, VmdkError
+from ipva_storage.errors import DeviceError, IpvaError
 from ipva_storage.findings import Finding, Severity
 from ipva_storage.vmdk.repairing.text import descriptor_name
+from tests.fuzz.promises import BrokenPromiseError, place, refusals, require
 from tests.fuzz.vmdk_inputs import Case, case_of
 
 WHOLE_BYTES: Final = 1 << 20
@@ -38,9 +35,6 @@ RUNS_MAX: Final = 64
 MAP_MAX: Final = 20_000
 STEP_BYTES: Final = 1536
 """What the second reading takes at once; no power of two, so that it crosses every border."""
-SECONDS_MAX: Final = 10.0
-GROWTH_MAX_BYTES: Final = 64 << 20
-"""How much more memory than any before an input may take; our own limit is four times that."""
 AMBIGUOUS: Final = frozenset({"VMDK004", "VMDK009", "VMDK028", "VMDK034"})
 """Warnings that two parts of the file tell different disks: a repair takes the likelier one."""
 PARENTS: Final = ("base.vmdk", "mid.vmdk", "disk.vmdk")
@@ -50,10 +44,6 @@ PATCH: Final = b"written by a job"
 Piece = tuple[int, bytes | None]
 """A place, and what is there, or None where it cannot be read."""
 Found = tuple[Finding, ...]
-
-
-class BrokenPromiseError(AssertionError):
-    """The product did what it never may."""
 
 
 @dataclass(frozen=True)
@@ -79,54 +69,13 @@ def one(data: bytes) -> None:
         BrokenPromiseError: one is not; or any error that is none of the house.
     """
     case = case_of(data)
-    with _place() as path:
+    with place() as path:
         folder = Folder(path)
         _lay_out(path, case)
         before = _stats(path)
         disk = _looked_at(folder, case.name, case.number)
-        _require(_stats(path) == before, "looking at it changed it")
+        require(_stats(path) == before, "looking at it changed it")
         JOBS[case.job % len(JOBS)](disk)
-
-
-def bounded(data: bytes) -> None:
-    """The same, within the bounds of time and memory, measured in the whole process.
-
-    Raises:
-        BrokenPromiseError: as above, or it takes too much.
-    """
-    started, before = time.process_time(), _peak_bytes()
-    one(data)
-    seconds, grown = time.process_time() - started, _peak_bytes() - before
-    _require(seconds < SECONDS_MAX, f"it takes {seconds:.1f} seconds")
-    _require(grown < GROWTH_MAX_BYTES, f"it takes {grown} bytes of memory more than any before")
-
-
-def _peak_bytes() -> int:
-    """The most memory that this process ever had."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-@contextlib.contextmanager
-def _place() -> Iterator[Path]:
-    """An empty folder, in memory where the host has that."""
-    memory = Path("/dev/shm")
-    where = memory if memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="fuzz-vmdk-", dir=where) as place:
-        first = _lowest_handle()
-        yield Path(place)
-        _require(_lowest_handle() <= first, "it leaves a file open")
-
-
-def _lowest_handle() -> int:
-    """The number that the next file to be opened gets: one that stays open raises it."""
-    handle = os.open(os.devnull, os.O_RDONLY)
-    os.close(handle)
-    return handle
 
 
 def _lay_out(path: Path, case: Case) -> None:
@@ -135,11 +84,6 @@ def _lay_out(path: Path, case: Case) -> None:
             file.write(content)
             if case.holes.get(name, 0) > len(content):
                 file.truncate(case.holes[name])
-
-
-def _require(is_kept: bool, promise: str) -> None:
-    if not is_kept:
-        raise BrokenPromiseError(promise)
 
 
 def _stats(path: Path) -> dict[str, tuple[int, int]]:
@@ -154,7 +98,7 @@ def _looked_at(folder: Folder, name: str, number: int = 0) -> Disk:
     pieces: list[Piece] | None = None
     size_bytes: int | None = None
     is_forbidden = False
-    with _refusals(), vmdk.open(folder.open(name), folder) as disk:
+    with refusals(), vmdk.open(folder.open(name), folder) as disk:
         size_bytes = disk.size_bytes
         pieces = _read_in_two_ways(folder, name, disk)
         is_forbidden = _is_forbidden(disk)
@@ -162,9 +106,9 @@ def _looked_at(folder: Folder, name: str, number: int = 0) -> Disk:
     _salvaged(folder, name, pieces)
     is_sound = _is_sound(folder, name, findings)
     if is_sound and not is_forbidden:
-        _require(pieces is not None, "its check is clean, and it does not open")
+        require(pieces is not None, "its check is clean, and it does not open")
         bad = [at for at, data in pieces or () if data is None]
-        _require(not bad, f"its check is clean, and it does not read at {bad[:3]}")
+        require(not bad, f"its check is clean, and it does not read at {bad[:3]}")
     return Disk(folder, name, number, findings, _whole(size_bytes, pieces), size_bytes, is_sound)
 
 
@@ -179,32 +123,21 @@ def _is_forbidden(disk: vmdk.VmdkDevice | None) -> bool:
 
 def _told(disk: vmdk.VmdkDevice) -> None:
     """Everything that `info` asks."""
-    _require(disk.file_size_bytes >= 0, "its files have a length")
+    require(disk.file_size_bytes >= 0, "its files have a length")
     for text in (disk.subformat, *disk.descriptor.ddb.values()):
-        _require(isinstance(text, str), "a value is no text")
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Let an error of the house pass, when it says what a user needs."""
-    try:
-        yield
-    except IpvaError as error:
-        _require(error.message.isprintable(), f"its message is not for people: {error.message!r}")
-        is_placed = error.where is not None or not isinstance(error, VmdkError)
-        _require(is_placed, f"an error does not say where: {error}")
+        require(isinstance(text, str), "a value is no text")
 
 
 def _checked(folder: Folder, name: str) -> Found | None:
     """What the check says, in bounded number and in words; None where it refuses."""
     found: Found | None = None
-    with _refusals(), folder.open(name) as raw:
+    with refusals(), folder.open(name) as raw:
         found = tuple(vmdk.check(raw, folder))
-        _require(found == tuple(vmdk.check(raw, folder)), "two checks differ")
+        require(found == tuple(vmdk.check(raw, folder)), "two checks differ")
     for each in found or ():
-        _require(each.message.isprintable(), f"a finding is not for people: {each.message!r}")
-        _require(each.where is not None, f"a finding does not say where: {each}")
-    _require(len(found or ()) < 2000, f"there are {len(found or ())} findings")
+        require(each.message.isprintable(), f"a finding is not for people: {each.message!r}")
+        require(each.where is not None, f"a finding does not say where: {each}")
+    require(len(found or ()) < 2000, f"there are {len(found or ())} findings")
     return found
 
 
@@ -248,8 +181,8 @@ def _read_in_two_ways(folder: Folder, name: str, disk: BlockDevice) -> list[Piec
                 for start in range(at, at + length, STEP_BYTES)
             ]
             steps = None if None in parts else b"".join(part for part in parts if part is not None)
-            _require(whole == steps, f"two reads of {length} bytes at {at} differ")
-            _require(is_data or whole is None or is_zero(whole), f"a hole at {at} is no zeros")
+            require(whole == steps, f"two reads of {length} bytes at {at} differ")
+            require(is_data or whole is None or is_zero(whole), f"a hole at {at} is no zeros")
             found.append((at, whole))
     return found
 
@@ -259,20 +192,20 @@ def _mapped(disk: BlockDevice) -> Iterator[tuple[int, int, bool]]:
     at, before, count = 0, None, 0
     try:
         for run in disk.extents():
-            _require(run.offset_bytes == at, f"the map has a gap or an overlap at {at}")
-            _require(run.length_bytes > 0, f"the map has an empty run at {at}")
-            _require(run.is_data is not before, f"the map has two equal runs in a row at {at}")
+            require(run.offset_bytes == at, f"the map has a gap or an overlap at {at}")
+            require(run.length_bytes > 0, f"the map has an empty run at {at}")
+            require(run.is_data is not before, f"the map has two equal runs in a row at {at}")
             at, before, count = at + run.length_bytes, run.is_data, count + 1
             if count <= RUNS_MAX:
                 yield run.offset_bytes, run.length_bytes, run.is_data
             if count == MAP_MAX:
                 return
     except IpvaError as error:
-        _require(error.where is not None, f"an error does not say where: {error}")
+        require(error.where is not None, f"an error does not say where: {error}")
         if count == 0:
             yield 0, disk.size_bytes, True
         return
-    _require(at == disk.size_bytes, f"the map ends at {at}, the disk at {disk.size_bytes}")
+    require(at == disk.size_bytes, f"the map ends at {at}, the disk at {disk.size_bytes}")
 
 
 def _pieces(runs: list[tuple[int, int, bool]], size_bytes: int) -> Iterator[tuple[int, int, bool]]:
@@ -287,7 +220,7 @@ def _pieces(runs: list[tuple[int, int, bool]], size_bytes: int) -> Iterator[tupl
 
 
 def _bytes_at(device: BlockDevice, at: int, length: int) -> bytes | None:
-    with _refusals():
+    with refusals():
         return read(device, at, length)
     return None
 
@@ -303,14 +236,14 @@ def _whole(size_bytes: int | None, pieces: list[Piece] | None) -> bytes | None:
 def _salvaged(folder: Folder, name: str, pieces: list[Piece] | None) -> None:
     """What is left of a disk opens where it is said to be there, unless it is elsewhere."""
     has_remains, remains = False, None
-    with _refusals():
+    with refusals():
         has_remains = vmdk.has_remains(folder, name)
-    with _refusals():
+    with refusals():
         try:
             remains = vmdk.open_remains(folder, name)
         except DeviceError:
             return
-    _require(remains is not None or not has_remains, "it has remains, and they do not open")
+    require(remains is not None or not has_remains, "it has remains, and they do not open")
     if remains is not None:
         with remains:
             _salvage(SalvageDevice(remains, piece_bytes=512), pieces)
@@ -329,8 +262,8 @@ def _salvage(device: SalvageDevice, pieces: list[Piece] | None) -> None:
             data = read(device, at, length)
         except IpvaError as error:
             raise BrokenPromiseError(f"salvaging fails at {at}: {error}") from error
-        _require(known.get(at) in (None, data), f"salvaging reads something else at {at}")
-    _require(pieces is None or not device.lost, "salvaging loses what can be read")
+        require(known.get(at) in (None, data), f"salvaging reads something else at {at}")
+    require(pieces is None or not device.lost, "salvaging loses what can be read")
 
 
 def _some(device: BlockDevice) -> list[Extent]:
@@ -353,29 +286,29 @@ def repair(disk: Disk) -> None:
     """A dry run, a run, and another one, which has nothing to do."""
     before = _stats(disk.folder.path)
     planned = done = again = None
-    with _refusals():
+    with refusals():
         planned = vmdk.repair(disk.folder, disk.name, dry_run=True)
-    _require(_stats(disk.folder.path) == before, "a dry repair changed something")
-    with _refusals():
+    require(_stats(disk.folder.path) == before, "a dry repair changed something")
+    with refusals():
         done = vmdk.repair(disk.folder, disk.name)
     is_same = _stats(disk.folder.path) == before
     if planned is None or done is None:
-        _require(planned is None and done is None, "a repair and its dry run disagree")
-        _require(is_same, "a repair that was refused changed something")
+        require(planned is None and done is None, "a repair and its dry run disagree")
+        require(is_same, "a repair that was refused changed something")
         return
-    _require(_outline(planned) == _outline(done), "a repair does not do what its dry run says")
-    _require(done.is_changed != is_same, "a repair does not say whether it changed something")
+    require(_outline(planned) == _outline(done), "a repair does not do what its dry run says")
+    require(done.is_changed != is_same, "a repair does not say whether it changed something")
     after = _looked_at(disk.folder, disk.name)
-    _require(_left_is_true(disk, done, after), f"left are {after.findings}, it says {done.left}")
-    with _refusals():
+    require(_left_is_true(disk, done, after), f"left are {after.findings}, it says {done.left}")
+    with refusals():
         again = vmdk.repair(disk.folder, disk.name)
-    _require(again is not None, "a disk cannot be repaired again")
-    _require(again is None or not again.is_changed, f"a repair again has something to do: {again}")
+    require(again is not None, "a disk cannot be repaired again")
+    require(again is None or not again.is_changed, f"a repair again has something to do: {again}")
     if disk.is_sound and disk.content is not None and not _codes(disk) & AMBIGUOUS:
-        _require(after.content is not None, "a repair breaks what could be read")
+        require(after.content is not None, "a repair breaks what could be read")
         kept = _without(disk.content, done), _without(after.content or b"", done)
         length = min(map(len, kept))
-        _require(kept[0][:length] == kept[1][:length], "a repair changes what could be read")
+        require(kept[0][:length] == kept[1][:length], "a repair changes what could be read")
 
 
 def _left_is_true(disk: Disk, done: vmdk.Repaired, after: Disk) -> bool:
@@ -408,7 +341,7 @@ def _outlines(findings: Found) -> list[tuple[str, int | None]]:
 
 def _content(folder: Folder, name: str) -> bytes | None:
     """All of a small disk; None where it cannot be read."""
-    with _refusals(), vmdk.open(folder.open(name), folder) as disk:
+    with refusals(), vmdk.open(folder.open(name), folder) as disk:
         return read(disk, 0, disk.size_bytes) if disk.size_bytes <= WHOLE_BYTES else None
     return None
 
@@ -428,9 +361,9 @@ def resize(disk: Disk) -> None:
         after_bytes = -(-size_bytes // 512) * 512
         expected = disk.content[:after_bytes].ljust(after_bytes, b"\0")
         if after_bytes <= WHOLE_BYTES:
-            _require(_content(disk.folder, disk.name) == expected, "resizing changes the disk")
+            require(_content(disk.folder, disk.name) == expected, "resizing changes the disk")
     else:
-        _require(_content(disk.folder, disk.name) == disk.content, "refused, resizing changes it")
+        require(_content(disk.folder, disk.name) == disk.content, "refused, resizing changes it")
 
 
 def _new_size(disk: Disk) -> int:
@@ -443,25 +376,25 @@ def compact(disk: Disk) -> None:
     """Smaller files of a disk that reads as before."""
     _job(disk, lambda dry_run: vmdk.compact(disk.folder, disk.name, dry_run=dry_run))
     if disk.content is not None:
-        _require(_content(disk.folder, disk.name) == disk.content, "compacting changes the disk")
+        require(_content(disk.folder, disk.name) == disk.content, "compacting changes the disk")
 
 
 def _job(disk: Disk, work: Callable[[bool], object]) -> bool:
     """A dry run, which changes nothing, and a run; whether it was done."""
     before, is_done, is_planned = _stats(disk.folder.path), False, False
-    with _refusals():
+    with refusals():
         work(True)
         is_planned = True
-    _require(_stats(disk.folder.path) == before, "a dry run changed something")
+    require(_stats(disk.folder.path) == before, "a dry run changed something")
     if (disk.size_bytes or 0) > WORK_BYTES:
         return False
-    with _refusals():
+    with refusals():
         work(False)
         is_done = True
-    _require(is_planned or not is_done, "a dry run refuses what a run does")
+    require(is_planned or not is_done, "a dry run refuses what a run does")
     if is_done and disk.is_sound:
         found = _checked(disk.folder, disk.name)
-        _require(found is not None and not _errors(found), f"after it the check says {found}")
+        require(found is not None and not _errors(found), f"after it the check says {found}")
     return is_done
 
 
@@ -472,7 +405,7 @@ def write(disk: Disk) -> None:
     end = max(disk.size_bytes - len(PATCH), 0)
     places = sorted({0, disk.number * 509 % (end + 1), end})
     expected = None if disk.content is None else bytearray(disk.content)
-    with _refusals():
+    with refusals():
         raw = disk.folder.open(disk.name, writable=True)
         with vmdk.open(raw, disk.folder, writable=True) as device:
             for at in places if end else ():
@@ -484,7 +417,7 @@ def write(disk: Disk) -> None:
                 expected[end // 2 : end // 2 + end // 4] = bytes(end // 4)
     if expected is not None and disk.is_sound:
         found = _content(disk.folder, disk.name)
-        _require(found == bytes(expected), "writing changes something else")
+        require(found == bytes(expected), "writing changes something else")
 
 
 def snapshot(disk: Disk) -> None:
@@ -493,20 +426,20 @@ def snapshot(disk: Disk) -> None:
         return
     child, done = "new.vmdk", False
     expected = disk.content
-    with _refusals():
+    with refusals():
         vmdk.snapshot(disk.folder, disk.name, child)
-        _require(_content(disk.folder, child) == disk.content, "a new child shows something else")
+        require(_content(disk.folder, child) == disk.content, "a new child shows something else")
         with vmdk.open(
             disk.folder.open(child, writable=True), disk.folder, writable=True
         ) as device:
             device.write(0, PATCH)
         if expected is not None:
             expected = PATCH + expected[len(PATCH) :]
-            _require(_content(disk.folder, child) == expected, "a child shows something else")
+            require(_content(disk.folder, child) == expected, "a child shows something else")
         vmdk.commit(disk.folder, child)
         done = True
     if done and disk.is_sound:
-        _require(_content(disk.folder, disk.name) == expected, "a commit is not what the child was")
+        require(_content(disk.folder, disk.name) == expected, "a commit is not what the child was")
 
 
 def commit(disk: Disk) -> None:
@@ -516,13 +449,13 @@ def commit(disk: Disk) -> None:
         lambda dry_run: vmdk.commit(disk.folder, disk.name, dry_run=dry_run, force=True),
     )
     if disk.content is not None:
-        _require(_content(disk.folder, disk.name) == disk.content, "a commit changes the child")
+        require(_content(disk.folder, disk.name) == disk.content, "a commit changes the child")
 
 
 def convert(disk: Disk) -> None:
     """What can be read of it as a disk of another kind."""
     kind = vmdk.SUBFORMATS[disk.number % len(vmdk.SUBFORMATS)]
-    with _refusals(), vmdk.open_remains(disk.folder, disk.name) as remains:
+    with refusals(), vmdk.open_remains(disk.folder, disk.name) as remains:
         source = SalvageDevice(remains, piece_bytes=512)
         if not 0 < source.size_bytes <= WHOLE_BYTES:
             return
@@ -535,7 +468,7 @@ def convert(disk: Disk) -> None:
         )
         expected = read(source, 0, source.size_bytes)
         found = _content(disk.folder, "converted.vmdk")
-        _require(found == expected, "a converted disk is another")
+        require(found == expected, "a converted disk is another")
 
 
 Job = Callable[[Disk], None]

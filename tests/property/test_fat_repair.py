@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ipva_storage import fat
-from ipva_storage.device import MemoryDevice, read
-from ipva_storage.fat import chains, judging, names, records, rejoining, samenames
+from ipva_storage.fat import names, records, rejoining, samenames
 from ipva_storage.fat.folder import pack_long
 from ipva_storage.fat.geometry import Geometry
 from ipva_storage.fat.rejoining import Short
-from ipva_storage.fat.repairing.folders import surveyed
-from ipva_storage.fat.table import FatTable
 from ipva_storage.testing import fat_machine
-from tests.damage.fat_volumes import Volume, codes, entry, sound, tree
+from tests.damage.fat_volumes import Volume, codes, entry, sound, sound_files, tree
 
 CLUSTERS = 80
 """Those in which the tree of the volumes lies, and some free ones."""
@@ -58,24 +53,6 @@ def damage(volume: Volume, what: list[tuple[str, int, int]]) -> None:
             volume.put(spot + 26, cluster(found, two).to_bytes(2, "little"))
         else:
             volume.put(spot, bytes(32 * (1 + two % 3)))
-
-
-def sound_files(device: MemoryDevice, found: Geometry) -> dict[tuple[int, int], tuple[Any, bytes]]:
-    """Chain and bytes of each file whose chain has no fault, by start and length."""
-    table = FatTable(device, found)
-    survey = surveyed(device, found, table)
-    owners = judging.owners_of(survey)
-    good = ~judging.suspects(owners, chains.analyse(table.values, owners.start, found.fat_bits))
-    result = {}
-    for index in np.flatnonzero(good & ~owners.is_dir).tolist():
-        start = int(owners.start[index])
-        chain, _ = table.follow(start)
-        size = int(survey.entries["content_bytes"][int(owners.entry[index])])
-        data = b"".join(
-            read(device, found.cluster_offset_bytes(one), found.cluster_bytes) for one in chain
-        )
-        result[start, size] = (chain, data)
-    return result
 
 
 @given(st.sampled_from([12, 16]), damages())

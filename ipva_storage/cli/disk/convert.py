@@ -109,6 +109,8 @@ def _open_source(disk: str, *, salvage: bool, allow_outside: bool) -> Iterator[B
             if vmdk.has_remains(place.folder, place.name):
                 _hint(error)
             raise
+        if isinstance(device, vmdk.VmdkDevice):
+            vmdk.hide_lost(device)  # rather no copy than zeros that look like one
         yield device
 
 

@@ -134,7 +134,16 @@ def commit(
     journal = undoing.journal_path(undo_file, place.path, dry_run=dry_run)
     with undoing.undoable(journal) as undo:
         guarded = Place(undo.folder(place.folder), place.name)
-        done = _commit(guarded, remove=remove, force=force, dry_run=dry_run)
+        try:
+            done = _commit(guarded, remove=remove, force=force, dry_run=dry_run)
+        except KeyboardInterrupt:
+            if journal is not None:  # which takes it all back
+                raise
+            raise IpvaError(
+                "interrupted; it reads as before, and the disk below it may be changed in part",
+                where=str(place.path),
+                remedy="run the commit again before you use that disk, or another child of it",
+            ) from None
     if as_json:
         facts = {"file": str(place.path), "parent": str(place.folder.path / parent)}
         state: dict[str, Any] = {
@@ -184,22 +193,15 @@ def _parent_name(place: Place) -> str:
 def _commit(place: Place, *, remove: bool, force: bool, dry_run: bool) -> Committed:
     from ipva_storage import vmdk
 
-    try:
-        with output.progress_bar(place.name) as progress, interrupts.deferred() as may_stop:
-            return vmdk.commit(
-                place.folder,
-                place.name,
-                remove=remove,
-                force=force,
-                dry_run=dry_run,
-                progress=stoppable(progress, may_stop),
-            )
-    except KeyboardInterrupt:
-        raise IpvaError(
-            "interrupted; it reads as before, and the disk below it is changed in part",
-            where=str(place.path),
-            remedy="run the commit again before you use that disk, or another child of it",
-        ) from None
+    with output.progress_bar(place.name) as progress, interrupts.deferred() as may_stop:
+        return vmdk.commit(
+            place.folder,
+            place.name,
+            remove=remove,
+            force=force,
+            dry_run=dry_run,
+            progress=stoppable(progress, may_stop),
+        )
 
 
 class _VmxLine(NamedTuple):

@@ -32,7 +32,7 @@ class FolderCopies:
         geometry: Geometry,
         tree: FolderTree,
         remap: Numbers,
-        targets: Numbers,
+        targets: Numbers | None,
         *,
         is_packed: bool,
     ) -> None:
@@ -42,14 +42,15 @@ class FolderCopies:
             geometry: of the volume.
             tree: the folders as they are.
             remap: the new number of each cluster.
-            targets: clusters for all of them; nothing where they stay as they are.
+            targets: clusters for all of them, of which a fixed root folder has none; None where
+                they stay as they are.
             is_packed: leave out free records.
         """
         self._geometry = geometry
         self._tree = tree
         self._chains: list[Numbers] = []
         self._contents: list[bytes] = []
-        if not len(targets):
+        if targets is None:
             return
         whole = [len(folder.clusters) for folder in tree.folders]
         counts = tree.packed_counts() if is_packed else whole

@@ -41,8 +41,8 @@ class Moves(NamedTuple):
 
     sources: Numbers
     targets: Numbers
-    folder_targets: Numbers
-    """For all clusters of all folders; nothing where the folders stay."""
+    folder_targets: Numbers | None
+    """For all clusters of all folders, which may have none; None where the folders stay."""
 
 
 class Missing(NamedTuple):
@@ -83,7 +83,7 @@ def plan_moves(
     places = np.flatnonzero(free)
     if len(sources) > len(places) or len(for_folders) < folder_count:
         return Missing(wanted, len(places) + len(for_folders))
-    return Moves(sources, places[: len(sources)], for_folders)
+    return Moves(sources, places[: len(sources)], for_folders if is_touched else None)
 
 
 def splits(geometry: Geometry, count: int, *, bits: int | None = None) -> Mask:
@@ -148,7 +148,9 @@ def carry_out(
     folders.chain(table)
     _write(table, device)
     stays = np.ones(count, np.bool_)
-    stays[moves.sources] = stays[moves.targets] = stays[moves.folder_targets] = False
+    stays[moves.sources] = stays[moves.targets] = False
+    if moves.folder_targets is not None:
+        stays[moves.folder_targets] = False
     stays[: layout.FIRST_CLUSTER] = False
     links = np.flatnonzero(stays & (following != values))
     table.put_all(links, following[links])

@@ -46,7 +46,7 @@ def check_chain(
             return
         if parent_name in seen or len(seen) > chain.DEPTH_MAX:
             message = f"its parent “{shown(name)}” is among its own children"
-            yield Finding("VMDK031", "parent", message, where=where)
+            yield Finding("VMDK031", "parent", message, where=where, repair=chain.RING_REMEDY)
             return
         yield from _link(descriptor, parent, name, where)
         seen.append(parent_name)
@@ -54,11 +54,12 @@ def check_chain(
 
 
 def _missing(descriptor: Descriptor, where: str, error: VmdkError | DeviceError) -> Finding:
-    message = error.message
+    message, repair = error.message, error.remedy
     if isinstance(error, VmdkError) and error.where not in (None, where):  # of the parent's text
         hint = shown(descriptor.parent_hint or "")
         message = f"its parent “{hint}” cannot be read ({printable(error.message)})"
-    return Finding("VMDK031", "parent", message, where=where)
+        repair = "put the right file in its place, from a backup"
+    return Finding("VMDK031", "parent", message, where=where, repair=repair)
 
 
 def _link(descriptor: Descriptor, parent: Descriptor, name: str, where: str) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ hide is reported all the same.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -32,10 +33,12 @@ from ipva_storage.vmdk.checking.chain import check_chain
 from ipva_storage.vmdk.checking.cowd import check_cowd
 from ipva_storage.vmdk.checking.sesparse import check_sesparse
 from ipva_storage.vmdk.checking.sparse import check_sparse
+from ipva_storage.vmdk.checking.text import contradictions
 from ipva_storage.vmdk.descriptor import is_descriptor, shown
 from ipva_storage.vmdk.extent.cowd import COWD_MAGIC, CowdHeader, read_cowd_header
 from ipva_storage.vmdk.extent.flat import FLAT_KINDS, shared_bytes
-from ipva_storage.vmdk.extent.header import SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.header import SEND_AGAIN, SPARSE_MAGIC, read_header
+from ipva_storage.vmdk.extent.orphans import SALVAGE
 from ipva_storage.vmdk.extent.sesparse import (
     SESPARSE_MAGIC,
     SeSparseHeader,
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
 
 REPAIR: Final = "ipva disk repair DISK"
 """What mends a VMDK, as far as it can be."""
+
+COPY: Final = "ipva disk convert DISK saved.vmdk -O monolithicSparse"
+"""What makes a disk of one file out of any that can be read."""
 
 FOR_REPAIR: Final = frozenset(f"VMDK{number:03}" for number in (*range(1, 31), 34, 35))
 """Codes of which `vmdk.repair` mends at least some."""
@@ -105,6 +111,13 @@ def _check_embedded(
     raw: BlockDevice, folder: Folder | None, progress: Progress
 ) -> Iterator[Finding]:
     header = read_header(raw)
+    for finding in _embedded_findings(raw, folder, header, progress):
+        yield replace(finding, repair=SEND_AGAIN) if header.was_sent_as_text else finding
+
+
+def _embedded_findings(
+    raw: BlockDevice, folder: Folder | None, header: SparseHeader, progress: Progress
+) -> Iterator[Finding]:
     findings = check_sparse(raw, header, progress=progress)
     for finding in findings:
         yield finding
@@ -157,16 +170,22 @@ def _check_described(
         return
     yield from _check_text(descriptor, 0)
     for problem in shared_bytes(lines, own_name(raw)):
-        yield Finding("VMDK021", "extent", problem, offset_bytes=0)
+        remedy = f"mend the extent lines of “{shown(own_name(raw))}” by hand; or copy all: {COPY}"
+        yield Finding("VMDK021", "extent", problem, offset_bytes=0, repair=remedy)
     yield from _check_sizes(lines)
+    yield from contradictions(descriptor, lines, folder, own_name(raw))
     if any(line.kind not in FLAT_KINDS for line in lines):
         yield from check_chain(raw, folder, descriptor)
     last: dict[str | None, ExtentLine] = {}  # each file once, by the part that ends last
     for line in lines:
         if has_file(line) and _end_bytes(line) >= _end_bytes(last.get(line.file_name, line)):
             last[line.file_name] = line
+    used = Counter(line.file_name for line in lines)
     for line in last.values():
-        yield from _check_extent(raw, folder, descriptor, line, progress)
+        is_all = used[line.file_name] == 1 and not line.offset_sectors
+        for finding in _check_extent(raw, folder, descriptor, line, progress):
+            if is_all or finding.code != "VMDK036":  # others may use the rest of a file
+                yield finding
 
 
 def _check_sizes(lines: tuple[ExtentLine, ...]) -> Iterator[Finding]:
@@ -197,7 +216,9 @@ def _check_extent(
     try:
         file = open_extent(folder, name, raw.name, writable=False)
     except VmdkError as error:
-        remedy = lost_delta_remedy(descriptor) if chain.has_parent(descriptor) else None
+        remedy = f"put “{shown(name)}” beside its descriptor; or copy the rest: {SALVAGE}"
+        if chain.has_parent(descriptor):
+            remedy = lost_delta_remedy(descriptor)
         yield Finding("VMDK015", "extent", error.message, repair=remedy)
         return
     with contextlib.closing(file):
@@ -211,7 +232,16 @@ def _check_flat(file: BlockDevice, line: ExtentLine, _: Progress) -> Iterator[Fi
     needed = _end_bytes(line)
     if file.size_bytes < needed:
         message = f"“{shown(line.file_name or '')}” has {file.size_bytes} bytes of {needed}"
-        yield Finding("VMDK016", "extent", message, offset_bytes=file.size_bytes)
+        remedy = f"get the whole file from a backup; or copy the rest: {SALVAGE}"
+        at = file.size_bytes
+        yield Finding("VMDK016", "extent", message, offset_bytes=at, repair=remedy)
+    elif line.sector_count and file.size_bytes - needed >= SECTOR_BYTES:
+        message = (
+            f"“{shown(line.file_name or '')}” has {file.size_bytes} bytes, and its extent line "
+            f"{needed}"
+        )
+        remedy = "if the line is wrong, put the size of the file into it, in sectors of 512 bytes"
+        yield Finding("VMDK036", "extent", message, offset_bytes=needed, repair=remedy)
 
 
 def _check_grains(file: BlockDevice, line: ExtentLine, progress: Progress) -> Iterator[Finding]:
@@ -229,7 +259,8 @@ def _check_grains(file: BlockDevice, line: ExtentLine, progress: Progress) -> It
     elif isinstance(header, SeSparseHeader):
         yield from check_sesparse(file)
     else:
-        yield from check_sparse(file, header, progress=progress)
+        for finding in check_sparse(file, header, progress=progress):
+            yield replace(finding, repair=SEND_AGAIN) if header.was_sent_as_text else finding
 
 
 def _check_capacity(

@@ -220,8 +220,20 @@ class _Mending:
         end = settled * SECTOR_BYTES + np.clip(left, 0, header.grain_bytes)
         is_cut = (settled > 1) & (end > self._raw.size_bytes)
         is_there = numbers < header.grain_count
-        self._add_lost(numbers[is_lost & is_there], "nothing that is left says where it is")
+        is_behind = self._is_behind(found)
+        lost = numbers[is_lost & is_there & ~is_behind]
+        self._add_lost(lost, "nothing that is left says where it is")
+        self._add_lost(numbers[is_lost & is_there & is_behind], "the file ends before it")
         self._add_lost(numbers[is_cut & is_there], "the file ends within it")
+
+    def _is_behind(self, found: list[Sectors]) -> Mask:
+        """Which grains are behind the end of the file by all that says where they are."""
+        said, last = found[0], found[-1]
+        said = np.where(said < 0, last, said)
+        start, grain = self._header.overhead_sectors, self._header.grain_sectors
+        is_grain = (said * SECTOR_BYTES >= self._raw.size_bytes) & ((said - start) % grain == 0)
+        behind: Mask = is_grain & ((said == last) | (last < 0))
+        return behind
 
     def note_lost_tables(self, *, is_damaged: bool) -> None:
         """What no table tells of, where grains are left over that were in lost ones."""

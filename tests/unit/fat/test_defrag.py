@@ -40,6 +40,26 @@ def scattered(bits: int) -> MemoryDevice:
     return device
 
 
+def test_a_file_in_a_fixed_root_folder_alone() -> None:
+    """Where there is no folder but a root with a place of its own, a file that moves is found."""
+    device = MemoryDevice(64 * KIB)
+    fat.format(device, fat_bits=12, cluster_bytes=512, volume_id=7)
+    with fat.open(device) as volume:
+        for number in range(6):
+            volume.write(f"/{number}", bytes([number + 1]) * 700)
+        volume.write("/barrier", bytes(volume.free_bytes))
+        for number in range(0, 6, 2):
+            volume.delete(f"/{number}")
+        volume.write("/In pieces", bytes(range(250)) * 12)
+        volume.delete("/barrier")
+    expected = contents(device)
+    assert pieces(device)["/In pieces"] > 1
+    fat.defrag(device)
+    assert set(pieces(device).values()) == {1}
+    assert contents(device) == expected
+    assert not codes(device)
+
+
 @pytest.mark.parametrize("bits", [12, 16, 32])
 def test_everything_is_in_one_piece(bits: int) -> None:
     """No file is in pieces, folders are shorter, contents are the same, and a second run rests."""

@@ -151,6 +151,15 @@ def test_wishes_are_kept(bits: int, sector_bytes: int) -> None:
     assert list(fat.check(device)) == []
 
 
+@pytest.mark.parametrize(("asked", "made"), [(1, 16), (63, 64), (64, 64)])
+def test_root_folders_fill_their_sectors(asked: int, made: int) -> None:
+    """The records of a fixed root folder that were asked for, and those that fit beside them."""
+    device = MemoryDevice(MIB)
+    fat.format(device, root_entry_count=asked)
+    assert fat.open(device).geometry.root_entry_count == made
+    assert list(fat.check(device)) == []
+
+
 @pytest.mark.parametrize(
     "wish",
     [

@@ -90,6 +90,20 @@ def test_nothing_to_do_changes_nothing() -> None:
         grow(device, MIB)
 
 
+def test_files_in_a_fixed_root_folder_alone() -> None:
+    """Where there is no folder but a root with a place of its own, files that move are found."""
+    device = MemoryDevice(64 * KIB)
+    fat.format(device, fat_bits=12, cluster_bytes=512, volume_id=7)
+    with fat.open(device) as opened:
+        for number in range(20):
+            opened.write(f"/File {number}", bytes([number + 1]) * 700)
+    expected = contents(device)
+    device.resize(MIB)
+    assert grow(device).is_changed
+    assert contents(device) == expected
+    assert not codes(device)
+
+
 def test_dry_run_changes_nothing() -> None:
     """What would be done is told."""
     device = volume(2 * MIB)
@@ -292,6 +306,7 @@ def test_what_a_cut_could_tear_moves_as_well() -> None:
     moves = plan_moves(found, table, FolderTree(device, found, table), zone)
     assert isinstance(moves, Moves)
     assert moves.sources.tolist() == [split, 1024]
+    assert moves.folder_targets is not None
     assert len(moves.folder_targets) > 200
     assert 341 not in moves.folder_targets
     assert 340 in moves.folder_targets

@@ -15,7 +15,8 @@ from ipva_storage.device import MemoryDevice, OverlayDevice
 from ipva_storage.fat import geometry
 from ipva_storage.fat.table import FatTable
 from ipva_storage.units import GIB, MIB
-from tests.damage.fat_volumes import Volume, entry, sound
+from tests.damage.fat_damage import folder_in_ancestor, folder_in_itself
+from tests.damage.fat_volumes import Damage, Volume, entry, sound
 
 SECONDS_MAX = 2.0
 MEMORY_MAX = 256 * MIB
@@ -88,12 +89,25 @@ def test_ring_of_ten_million(order: str) -> None:
 
 
 def test_length_of_four_gigabytes() -> None:
-    """Every file of a small volume says that it has 4 GiB; a check and a repair end at once."""
+    """Files of a volume of 1 MiB say that they have 4 GiB; a check and a repair end at once."""
     volume = Volume(sound(12))
     for path in ("/A.TXT", "/EMPTY", "/SUB/B.TXT", "/Z.TXT"):
         volume.patch(path, 28, b"\xff" * 4)
     started = time.process_time()
     assert {one.code for one in fat.check(volume.device)} >= {"FAT007", "FAT012"}
+    fat.repair(volume.device)
+    assert not [one for one in fat.check(volume.device) if one.severity != "info"]
+    assert time.process_time() - started < SECONDS_MAX
+
+
+@pytest.mark.parametrize("damage", [folder_in_itself, folder_in_ancestor])
+def test_folder_that_contains_itself(damage: Damage) -> None:
+    """A folder in itself, or in one below it, is told, ends every walk, and is mended."""
+    volume = Volume(sound(12))
+    damage(volume)
+    started = time.process_time()
+    assert {one.code for one in fat.check(volume.device)} & {"FAT040", "FAT041"}
+    assert len(list(fat.open(volume.device).walk())) < 100
     fat.repair(volume.device)
     assert not [one for one in fat.check(volume.device) if one.severity != "info"]
     assert time.process_time() - started < SECONDS_MAX

@@ -85,3 +85,14 @@ def test_no_folder_is_no_copy() -> None:
     found = geometry.parse(device)
     device.write(found.cluster_offset_bytes(head), b"content")
     assert not Leftovers(device, found, FatTable(device, found)).has(head)
+
+
+def test_folders_beyond_the_end_of_an_image() -> None:
+    """A lost folder on an image that was cut off amid another folder is told, and no error."""
+    device, _ = with_copy(is_same=False, bits=12)
+    with fat.open(device) as volume:
+        volume.mkdir("/last")
+        last = volume.stat("/last").first_cluster
+        at = volume.geometry.cluster_offset_bytes(last)
+    del device.data[at:]
+    assert {"FAT020", "FAT050"} <= codes(device)

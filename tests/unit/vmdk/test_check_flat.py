@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from ipva_storage import vmdk
 from ipva_storage.device import Folder, read
 from ipva_storage.errors import VmdkError
+from ipva_storage.units import GIB
 
 if TYPE_CHECKING:
     from ipva_storage.findings import Finding
@@ -61,10 +63,11 @@ def flat(folder: Folder, *lines: str) -> list[Finding]:
 def test_extents_share_bytes(tmp_path: Path, lines: list[str]) -> None:
     """VMDK021: one part of a file twice in a disk is read, and not written, with the cause."""
     folder = Folder(tmp_path)
-    for name in ("a.bin", "b.bin"):
-        (tmp_path / name).write_bytes(bytes(range(256)) * 16)
+    for name, length in (("a.bin", 16), ("b.bin", 2)):
+        (tmp_path / name).write_bytes(bytes(range(256)) * length)
     found = flat(folder, *lines)
     assert [one.code for one in found if one.code != "VMDK016"] == ["VMDK021"]
+    assert "ipva disk repair" not in str(found)
     if "disk.vmdk" in lines[0]:
         (tmp_path / "disk.vmdk").write_bytes((tmp_path / "disk.vmdk").read_bytes().ljust(512))
     else:
@@ -152,3 +155,60 @@ def test_name_of_a_short_extent(tmp_path: Path) -> None:
     (finding,) = flat(folder, 'RW 1 FLAT "\x1b[2J.bin" 0')
     assert finding.code == "VMDK016"
     assert f"{finding.where}{finding.message}".isprintable()
+
+
+def edited(folder: Folder, subformat: str, old: str, new: str) -> list[Finding]:
+    """What is found after a change of the descriptor of a disk in parts of 2 GiB."""
+    vmdk.create(folder, "disk.vmdk", 5 * GIB, subformat=subformat)
+    path = folder.path / "disk.vmdk"
+    text = path.read_text()
+    path.write_text(re.sub(old, new, text))
+    assert path.read_text() != text
+    with folder.open("disk.vmdk") as raw:
+        return list(vmdk.check(raw, folder))
+
+
+@pytest.mark.parametrize(
+    ("subformat", "old", "new", "told"),
+    [
+        ("Sparse", r"RW.*s002.*\n", "", "“disk-s002.vmdk” is there, and no extent line names it"),
+        ("Sparse", r"(RW.*s001.*\n)(RW.*s002.*\n)", r"\2\1", "“disk-s001.vmdk” follows “disk-s002"),
+        ("Sparse", "version=1", "version=9", "version 9 is unknown"),
+        ("Flat", "twoGbMaxExtentFlat", "monolithicSparse", "it has extents of kind FLAT"),
+        ("Sparse", "twoGbMaxExtentSparse", "vmfs", "it has extents of kind SPARSE"),
+        ("Flat", "parentCID=f{8}", "parentCID=12345678", "its extents are those of no child"),
+        ("Flat", r"RW [0-9]+ (.*f003)", r"RW 1000 \1", "bytes, and its extent line 512000"),
+    ],
+)
+def test_slips_in_a_descriptor(
+    tmp_path: Path, subformat: str, old: str, new: str, told: str
+) -> None:
+    """VMDK036: what an editor changed by mistake is told, with what to look at."""
+    found = edited(Folder(tmp_path), f"twoGbMaxExtent{subformat}", old, new)
+    (slip,) = (one for one in found if one.code == "VMDK036")
+    assert told in slip.message
+    assert slip.severity == "warning"
+    assert slip.repair is not None
+    assert "ipva disk repair" not in slip.repair
+
+
+def test_what_is_no_slip(tmp_path: Path) -> None:
+    """A file that another disk may use the rest of, and kinds of disks nobody knows."""
+    folder = Folder(tmp_path)
+    (tmp_path / "a.bin").write_bytes(bytes(4096))
+    assert flat(folder, 'RW 2 FLAT "a.bin" 1') == []
+    assert flat(folder, 'RW 7 FLAT "a.bin" 0', "RW 3 ZERO")[0].code == "VMDK036"
+    assert flat(folder, 'RW 1 FLAT "a.bin" 0', 'RW 1 FLAT "a.bin" 1') == []
+
+
+def test_a_missing_or_short_extent_is_not_for_a_repair(tmp_path: Path) -> None:
+    """VMDK015, VMDK016: the advice names the file, and the way to what is left."""
+    folder = Folder(tmp_path)
+    vmdk.create(folder, "disk.vmdk", 8192, subformat="monolithicFlat")
+    part = tmp_path / "disk-flat.vmdk"
+    for change in (lambda: part.write_bytes(b""), part.unlink):
+        change()
+        (left,) = vmdk.repair(folder, "disk.vmdk").left
+        assert left.repair is not None
+        assert "ipva disk convert DISK saved.vmdk -O monolithicSparse --salvage" in left.repair
+        assert "ipva disk repair" not in left.repair

@@ -140,6 +140,21 @@ def test_one_table_named_by_all(tmp_path: Path, gtes: int, is_empty: bool) -> No
     assert sum(run.length_bytes for run in runs) == TABLES * gtes * GRAIN_BYTES
 
 
+def test_a_table_named_by_all_is_not_compacted(tmp_path: Path) -> None:
+    """As soon as more grains are named than the file has room for, it is refused."""
+    entries = struct.pack("<I", FIRST) * TABLES
+    path = huge(tmp_path / "d.vmdk", entries, overhead=FIRST + 8, gtes=512)
+    with path.open("r+b") as file:
+        file.seek(FIRST * 512)
+        file.write(struct.pack("<I", FIRST + 8) * 512)
+
+    def compact() -> None:
+        with pytest.raises(VmdkError, match="its grains overlap"):
+            vmdk.compact(Folder(tmp_path), "d.vmdk", dry_run=True)
+
+    bounded(compact)
+
+
 def test_every_other_entry_names_a_table(tmp_path: Path) -> None:
     """A million short runs are told as fewer, wider ones."""
     path = huge(
