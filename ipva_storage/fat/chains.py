@@ -150,9 +150,13 @@ def _successors(
     ends[following >= layout.END_MIN[fat_bits]] = End.GOOD
     is_link = (following >= layout.FIRST_CLUSTER) & (following < len(values))
     is_link &= ends != End.GOOD
+    succ = np.arange(len(nodes), dtype=np.int32)
+    # Most go on with their neighbour.
+    is_next = is_link[:-1] & (following[:-1] == nodes[1:])
+    succ[:-1] += is_next
+    is_link[:-1] &= ~is_next
     target = following[is_link]
     ends[is_link] = np.where(values[target] == FREE, np.int8(End.FREE), np.int8(End.BAD))
-    succ = np.arange(len(nodes), dtype=np.int32)
     links = np.flatnonzero(is_link)[in_use[target]]
     succ[links] = np.searchsorted(nodes, following[links])
     ends[links[succ[links] == links]] = End.RING

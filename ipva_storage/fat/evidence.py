@@ -79,14 +79,13 @@ def weigh(device: BlockDevice, geometry: Geometry) -> Evidence:
         DeviceError: the medium cannot be read.
     """
     found = Evidence()
-    copy = _weigh_heads(device, geometry, found)
+    copies = _weigh_heads(device, geometry, found)
+    copy = copies[0] if copies else None
     _weigh_sizes(device, geometry, found)
     if copy is not None:
         _weigh_tail(device, geometry, copy, found)
     files = _weigh_folders(device, geometry, copy, found)
-    if copy is not None:
-        for start, content_bytes in files[:FILES_MAX]:
-            _weigh_chain(device, geometry, copy, start, content_bytes, found)
+    _weigh_chains(device, geometry, copies, files[:FILES_MAX], found)
     is_backed = found.fitting_head_count and sum(found.folders) + sum(found.chains) >= BACKED
     if found.misfit_head_count and not is_backed:
         found.doubt("copies of the table do not begin as one", 0)
@@ -127,9 +126,9 @@ def entry(data: bytes, index: int, bits: int) -> int:
     return value & layout.ENTRY_MASK[bits]
 
 
-def _weigh_heads(device: BlockDevice, geometry: Geometry, found: Evidence) -> int | None:
-    """The first copy that begins as a table does, or None."""
-    chosen = None
+def _weigh_heads(device: BlockDevice, geometry: Geometry, found: Evidence) -> list[int]:
+    """The copies that begin as a table does."""
+    fitting = []
     active = geometry.mirrored_fat
     for copy in range(geometry.fat_count) if active is None else (active,):
         at = geometry.fat_offset_bytes + copy * geometry.fat_bytes
@@ -137,11 +136,11 @@ def _weigh_heads(device: BlockDevice, geometry: Geometry, found: Evidence) -> in
         if inside and is_head(read(device, at, 8), geometry.fat_bits, geometry.media):
             found.points += HEAD_FITS
             found.fitting_head_count += 1
-            chosen = copy if chosen is None else chosen
+            fitting.append(copy)
         else:
             found.points -= HEAD_FITS
             found.misfit_head_count += 1
-    return chosen
+    return fitting
 
 
 def _weigh_sizes(device: BlockDevice, geometry: Geometry, found: Evidence) -> None:
@@ -314,6 +313,29 @@ def _entry_at(device: BlockDevice, geometry: Geometry, copy: int, cluster: int) 
     if bits == 12 and cluster % 2:
         value >>= 4
     return value & layout.ENTRY_MASK[bits]
+
+
+def _weigh_chains(
+    device: BlockDevice,
+    geometry: Geometry,
+    copies: list[int],
+    files: list[tuple[int, int]],
+    found: Evidence,
+) -> None:
+    """Follow some chains in the first copy in which all fit, or else in the one where most do."""
+    best = None
+    for copy in copies:
+        seen = Evidence()
+        for start, content_bytes in files:
+            _weigh_chain(device, geometry, copy, start, content_bytes, seen)
+        if best is None or seen.points > best.points:
+            best = seen
+        if all(seen.chains) and not seen.doubts:
+            break
+    if best is not None:
+        found.points += best.points
+        found.chains += best.chains
+        found.doubts += best.doubts
 
 
 def _weigh_chain(

@@ -96,10 +96,10 @@ def name_columns(table: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def valid_shorts(table: npt.NDArray[Any]) -> Mask:
     """Which records have a valid short name; see `names.is_short_valid`."""
-    columns = name_columns(table)
+    columns = np.ascontiguousarray(name_columns(table).T)
     is_bad = _BAD_BYTES[columns]
-    is_bad[:, 0] &= columns[:, 0] != layout.MARK_KANJI_E5
-    found: Mask = ~(is_bad.any(axis=1) | (columns[:, 0] == 0x20))
+    is_bad[0] &= columns[0] != layout.MARK_KANJI_E5
+    found: Mask = ~(is_bad.any(axis=0) | (columns[0] == 0x20))
     return found
 
 
@@ -130,27 +130,35 @@ def files(parsed: Records) -> npt.NDArray[np.int64]:
 
 def _bad_short(batch: Batch) -> Mask:
     parsed = batch.parsed
-    return parsed.is_short & ~is_dot(parsed) & ~valid_shorts(parsed.table)
+    at = files(parsed)
+    return _spread(parsed, at, ~valid_shorts(parsed.table[at]))
+
+
+def _spread(parsed: Records, at: npt.NDArray[np.int64], found: Mask) -> Mask:
+    """What was found of some records, among all."""
+    spread = np.zeros(parsed.end, np.bool_)
+    spread[at[found]] = True
+    return spread
 
 
 def bad_long(batch: Batch) -> Mask:
     """Which short records have a long name that no system could have made."""
     parsed = batch.parsed
     found: Mask = parsed.is_short & (parsed.long_count > LONG_RECORDS_MAX)
-    longs = np.flatnonzero(parsed.is_long & ~parsed.is_orphan)
+    longs = parsed.longs
     if not len(longs):
         return found
-    table = parsed.table[longs]
-    is_past = np.zeros(len(longs), np.bool_)
+    ordinal = parsed.table.view(_LONG)["ordinal"][longs]
+    is_name = np.ones(len(longs), np.bool_)
     is_bad = np.zeros(len(longs), np.bool_)
-    length = np.zeros(len(longs), np.int64)
-    for column in records.unit_columns(table):
-        is_past |= column == 0
-        is_bad |= _BAD_UNITS[column] & ~is_past
-        length += ~is_past
-    is_last = (table.view(_LONG)["ordinal"] & layout.LONG_LAST) != 0
-    is_bad |= np.where(is_last, length == 0, is_past)
-    ordinal = table.view(_LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
+    length = np.zeros(len(longs), np.uint8)
+    for column in parsed.long_columns:
+        is_name &= column != 0
+        is_bad |= _BAD_UNITS[column] & is_name
+        length += is_name
+    is_last = (ordinal & layout.LONG_LAST) != 0
+    is_bad |= np.where(is_last, length == 0, ~is_name)
+    ordinal &= np.uint8(layout.LONG_ORDINAL_MASK)
     is_bad |= (ordinal.astype(np.int64) - 1) * layout.LONG_UNITS + length > 255
     shorts = np.flatnonzero(parsed.is_short)
     found[shorts[np.searchsorted(shorts, longs[is_bad])]] = True
@@ -221,14 +229,14 @@ def _folder_size(batch: Batch) -> Mask:
 def bad_labels(batch: Batch) -> Mask:
     """Label entries where none belongs, or that have what no label has."""
     parsed = batch.parsed
-    rows = parsed.table
-    is_good = parsed.is_label & (batch.folder == 0)
+    at = np.flatnonzero(parsed.is_label)
+    rows = parsed.table[at]
+    is_good = batch.folder[at] == 0
     is_good &= (rows["attributes"] & (layout.ATTRIBUTE_FOLDER | _RESERVED_BITS)) == 0
     is_good &= (rows["content_bytes"] == 0) & (rows["cluster_low"] == 0)
     is_good &= (rows["cluster_high"] == 0) & valid_labels(rows)
-    first = np.flatnonzero(is_good)[:1]
     found = parsed.is_label.copy()
-    found[first] = False
+    found[at[is_good][:1]] = False
     return found
 
 
@@ -258,12 +266,12 @@ def reserved_bits(batch: Batch) -> Mask:
 
 def bad_dates(table: npt.NDArray[Any]) -> dict[str, Mask]:
     """Which of the three dates of each record cannot be; a date of 0 says that there is none."""
-    created = _bad_day(table["created_date"]) | _bad_time(table["created_time"])
+    created = _BAD_DAY[table["created_date"]] | _BAD_TIME[table["created_time"]]
     created |= table["created_10ms"] > 199
     return {
         "created_date": created & (table["created_date"] != 0),
-        "accessed_date": _bad_day(table["accessed_date"]) & (table["accessed_date"] != 0),
-        "modified_date": (_bad_day(table["modified_date"]) | _bad_time(table["modified_time"]))
+        "accessed_date": _BAD_DAY[table["accessed_date"]] & (table["accessed_date"] != 0),
+        "modified_date": (_BAD_DAY[table["modified_date"]] | _BAD_TIME[table["modified_time"]])
         & (table["modified_date"] != 0),
     }
 
@@ -281,10 +289,16 @@ def _bad_time(time: npt.NDArray[np.uint16]) -> Mask:
     return found
 
 
+_BAD_DAY: Final = _bad_day(np.arange(1 << 16, dtype=np.uint16))
+_BAD_TIME: Final = _bad_time(np.arange(1 << 16, dtype=np.uint16))
+"""For each date and time that a record can have, whether it cannot be."""
+
+
 def _dates(batch: Batch) -> Mask:
     parsed = batch.parsed
-    created, accessed, modified = bad_dates(parsed.table).values()
-    return parsed.is_short & (created | accessed | modified)
+    at = np.flatnonzero(parsed.is_short)
+    created, accessed, modified = bad_dates(parsed.table[at]).values()
+    return _spread(parsed, at, created | accessed | modified)
 
 
 # -- folders as a whole -----------------------------------------------------------------------

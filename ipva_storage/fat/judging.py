@@ -48,15 +48,14 @@ def owners_of(survey: Survey) -> Owners:
     """Everything that has a first cluster, and every folder."""
     entries = survey.entries
     at = np.flatnonzero((entries["start"] != 0) | entries["is_dir"])
-    rows = entries[at]
     root = [survey.geometry.root_cluster] if survey.geometry.root_cluster else []
     fill = np.zeros(len(root), np.int64)
-    need = -(-rows["content_bytes"] // survey.geometry.cluster_bytes)
+    need = -(-entries["content_bytes"][at] // survey.geometry.cluster_bytes)
     return Owners(
         entry=np.concatenate((fill + ROOT, at)),
-        start=np.concatenate((np.array(root, np.int64), rows["start"])),
+        start=np.concatenate((np.array(root, np.int64), entries["start"][at])),
         need=np.concatenate((fill, need)),
-        is_dir=np.concatenate((fill == 0, rows["is_dir"])),
+        is_dir=np.concatenate((fill == 0, entries["is_dir"][at])),
     )
 
 

@@ -74,11 +74,19 @@ def judge(device: BlockDevice) -> Verdict | None:
     if best is not None and not best.evidence.doubts and not _is_contradicted(device, best):
         return best
     for other in filter(_is_enough, _others(device, there)):
-        if best is None or other.evidence.points >= best.evidence.points + _margin(best, other):
+        if best is None or _is_ahead(best, other):
             best = other
             if best.evidence.is_plenty:
                 break
     return best
+
+
+def _is_ahead(best: Verdict, other: Verdict) -> bool:
+    """Whether another boot sector fits clearly better; none that leaves more open does."""
+    is_guess = best.source == "boot sector" and other.source == "tables"
+    if is_guess and len(other.evidence.doubts) > len(best.evidence.doubts):
+        return False
+    return other.evidence.points >= best.evidence.points + _margin(best, other)
 
 
 def _margin(best: Verdict, other: Verdict) -> int:

@@ -82,6 +82,10 @@ class Records:
     """Long-name records that belong to no short one."""
     long_count: npt.NDArray[np.int64]
     """At a short record: how many long-name records before it make its name."""
+    longs: npt.NDArray[np.int64]
+    """The long-name records that belong to a short one."""
+    long_columns: npt.NDArray[np.uint16]
+    """The units of those, a row a column; see `unit_columns`."""
 
     @property
     def end(self) -> int:
@@ -96,24 +100,36 @@ def parse(raw: bytes | bytearray, counts: Sequence[int] | None = None) -> Record
         raw: the folders' clusters, one after the other; whole records.
         counts: how many records each of the folders has; None: it is one.
     """
-    content = bytes(raw)
-    whole = np.frombuffer(content, ENTRY)
-    heads = np.frombuffer(content, np.uint8)[:: layout.ENTRY_BYTES]
+    whole = np.frombuffer(raw, "<u8").reshape(-1, layout.ENTRY_BYTES // 8)
+    heads = np.frombuffer(raw, np.uint8)[:: layout.ENTRY_BYTES].copy()
     sizes = np.array([len(whole)] if counts is None else counts, np.int64)
     folder = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     is_past = _past_end(heads, sizes)
     stale = np.flatnonzero(is_past & (heads != layout.MARK_END) & (heads != layout.MARK_DELETED))
     place = np.flatnonzero(~is_past)
-    table, folder, heads = whole[place], folder[place], heads[place]
+    table = whole[place].view(ENTRY).reshape(-1)
+    folder, heads = folder[place], heads[place]
     is_live = heads != layout.MARK_DELETED
-    attributes = table["attributes"]
+    attributes = table["attributes"].copy()
     has_long_mark = (attributes & layout.ATTRIBUTE_LONG_NAME_MASK) == layout.ATTRIBUTE_LONG_NAME
     is_long = is_live & has_long_mark
     is_label = is_live & ~has_long_mark & ((attributes & layout.ATTRIBUTE_LABEL) != 0)
     is_short = is_live & ~is_long & ~is_label
     long_count, is_used = _match_long(table, folder, is_long, is_short)
-    is_orphan = is_long & ~is_used
-    return Records(table, folder, place, stale, is_long, is_label, is_short, is_orphan, long_count)
+    longs = np.flatnonzero(is_long & is_used)
+    return Records(
+        table=table,
+        folder=folder,
+        place=place,
+        stale=stale,
+        is_long=is_long,
+        is_label=is_label,
+        is_short=is_short,
+        is_orphan=is_long & ~is_used,
+        long_count=long_count,
+        longs=longs,
+        long_columns=unit_columns(table[longs]),
+    )
 
 
 def _past_end(heads: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -169,22 +185,23 @@ def _match_long(
     others = np.flatnonzero(~is_long)
     if not len(longs) or not len(others):
         return lengths, used
-    after = np.searchsorted(others, longs)
+    after = longs - np.arange(len(longs))  # so many others come before each
     longs, after = longs[after < len(others)], after[after < len(others)]
     owner = others[after]
-    records = table.view(LONG)[longs]
+    records = table.view(LONG)
+    ordinal = records["ordinal"][longs]
     distance = owner - longs
     fits = (
         is_short[owner]
         & (folder[owner] == folder[longs])
-        & ((records["ordinal"] & layout.LONG_ORDINAL_MASK) == distance)
+        & ((ordinal & layout.LONG_ORDINAL_MASK) == distance)
     )
     if has_checksums:
         wanted = np.zeros(count, np.uint8)
         shorts = np.flatnonzero(is_short & np.append(False, is_long[:-1]))
         wanted[shorts] = checksums(table[shorts])
-        fits &= records["checksum"] == wanted[owner]
-    is_last = fits & ((records["ordinal"] & layout.LONG_LAST) != 0)
+        fits &= records["checksum"][longs] == wanted[owner]
+    is_last = fits & ((ordinal & layout.LONG_LAST) != 0)
     lengths[owner[is_last]] = distance[is_last]
     within = fits & (distance <= lengths[owner])
     complete = np.bincount(owner[within], minlength=count) == lengths

@@ -1,6 +1,6 @@
 """Names that two files of one folder share, in any case, long or short; found for many at once.
 
-Every name becomes one number of 64 bits, so that equal names have equal numbers. The few whose
+Every name becomes one number of 32 bits, so that equal names have equal numbers. The few whose
 numbers are equal are then compared letter by letter.
 """
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from ipva_storage.fat.records import Records
 
 _UNITS_MAX: Final = 64 * layout.LONG_UNITS
-_WEIGHTS: Final = np.random.default_rng(1).integers(1, 1 << 63, _UNITS_MAX, np.uint64) | np.uint64(
+_WEIGHTS: Final = np.random.default_rng(1).integers(1, 1 << 31, _UNITS_MAX, np.uint32) | np.uint32(
     1
 )
 _COLUMN_WEIGHTS: Final = np.ascontiguousarray(_WEIGHTS.reshape(-1, layout.LONG_UNITS).T)
-_FOLDER_WEIGHT: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
+_CASE: Final = np.uint16(0xFFDF)
+"""Without the bit in which an ASCII letter differs from its other case; some others become alike,
+too, which only costs a closer look."""
 
 
 _CASED: Final = (
@@ -49,8 +51,8 @@ def _folded() -> npt.NDArray[np.uint16]:
 
 _FOLD: Final = _folded()
 _SHORT: Final = np.where(np.arange(256) < 0x80, _FOLD[:256], np.arange(256) + 0xF700).astype(
-    np.uint64
-)
+    np.uint32
+) & np.uint32(_CASE)
 """A byte of a short name as a unit; beyond ASCII it equals itself only, whatever the code page."""
 
 
@@ -66,19 +68,18 @@ def duplicates(parsed: Records, at: npt.NDArray[np.int64]) -> list[tuple[int, in
     """
     if len(at) < 2:
         return []
-    folder = parsed.folder[at].astype(np.uint64) * _FOLDER_WEIGHT
-    short = short_numbers(parsed, at) + folder
-    long = np.where(parsed.long_count[at] > 0, long_numbers(parsed, at) + folder, short)
+    folder = parsed.folder[at].astype(np.uint64) << np.uint64(32)
+    short = short_numbers(parsed, at) | folder
+    long = np.where(parsed.long_count[at] > 0, long_numbers(parsed, at) | folder, short)
     numbers = np.concatenate((short, long[long != short]))
     owners = np.concatenate((at, at[long != short]))
-    order = np.argsort(numbers, kind="stable")
-    numbers, owners = numbers[order], owners[order]
-    is_same = numbers[1:] == numbers[:-1]
-    if not is_same.any():
+    ordered = np.sort(numbers)
+    same = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(same):
         return []
     found: dict[int, int] = {}
-    suspects = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
-    _compare(parsed, sorted(set(owners[suspects].tolist())), found)
+    suspects = owners[np.isin(numbers, same)]
+    _compare(parsed, sorted(set(suspects.tolist())), found)
     return sorted(found.items())
 
 
@@ -113,45 +114,42 @@ def short_key(short: bytes) -> str:
     return names.fold(f"{base}.{extension}" if extension else base)
 
 
-def short_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+def short_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     """The number of `BASE.EXT` of each short record."""
-    columns = np.ascontiguousarray(parsed.table["name"][at]).view(np.uint8).reshape(-1, 11)
-    base, base_length = _part(columns[:, :8])
-    extension, extension_length = _part(columns[:, 8:])
-    weights = _WEIGHTS[:12]
-    total: npt.NDArray[np.uint64] = (base * weights[:8]).sum(axis=1, dtype=np.uint64)
-    total += np.where(
-        extension_length > 0, weights[base_length] * np.uint64(ord(".")), np.uint64(0)
-    )
-    spots = np.minimum(base_length[:, None] + 1 + np.arange(3), 11)
-    total += (extension * weights[spots]).sum(axis=1, dtype=np.uint64)
+    shorts = np.ascontiguousarray(parsed.table["name"][at]).view(np.uint8).reshape(-1, 11)
+    columns = np.ascontiguousarray(shorts.T)
+    base, extension = _length(columns[:8]), _length(columns[8:])
+    total = np.zeros(len(at), np.uint32)
+    for place, column in enumerate(columns[:8]):
+        total += _SHORT[column] * (place < base) * _WEIGHTS[place]
+    total += (extension > 0) * np.uint32(ord(".") & _CASE) * _WEIGHTS[base]
+    for place, column in enumerate(columns[8:]):
+        total += _SHORT[column] * (place < extension) * _WEIGHTS[base + 1 + place]
     return total
 
 
-def _part(
-    columns: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Units of a part of short names, zero from its trailing spaces on, and its length."""
-    is_text = columns != 0x20
-    width = columns.shape[1]
-    length = np.where(is_text.any(axis=1), width - is_text[:, ::-1].argmax(axis=1), 0)
-    return np.where(np.arange(width) < length[:, None], _SHORT[columns], np.uint64(0)), length
+def _length(columns: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """How long a part of each short name is, without the spaces behind it."""
+    found = np.zeros(columns.shape[1], np.int64)
+    for place, column in enumerate(columns):
+        found[column != 0x20] = place + 1
+    return found
 
 
-def long_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+def long_numbers(parsed: Records, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     """The number of the long name of each short record; of no meaning where it has none."""
-    longs = np.flatnonzero(parsed.is_long & ~parsed.is_orphan)
-    table = parsed.table[longs]
-    ordinal = table.view(records.LONG)["ordinal"] & layout.LONG_ORDINAL_MASK
-    part = np.maximum(ordinal, np.uint8(1)) - np.uint8(1)
-    totals = np.zeros(len(longs), np.uint64)
-    is_past = np.zeros(len(longs), np.bool_)
-    for column, weights in zip(records.unit_columns(table), _COLUMN_WEIGHTS, strict=True):
-        units = _FOLD[column]
-        is_past |= units == 0
-        units[is_past] = 0
+    longs = parsed.longs
+    ordinal = parsed.table["name"][longs].view(np.uint8).reshape(-1, 11)[:, 0]
+    part = np.maximum(ordinal & layout.LONG_ORDINAL_MASK, np.uint8(1)) - np.uint8(1)
+    totals = np.zeros(len(longs), np.uint32)
+    is_name = np.ones(len(longs), np.uint16)
+    for column, weights in zip(parsed.long_columns, _COLUMN_WEIGHTS, strict=True):
+        is_name &= column != 0
+        has_others = bool(((column >= 0x80) & (is_name > 0)).any())
+        units = (_FOLD[column] if has_others else column) & _CASE
+        units *= is_name
         totals += units * weights[part]
-    sums = np.concatenate(([np.uint64(0)], np.cumsum(totals)))
-    stop = np.searchsorted(longs, at)
-    found: npt.NDArray[np.uint64] = sums[stop] - sums[stop - parsed.long_count[at]]
+    sums = np.concatenate((np.zeros(1, np.uint32), np.cumsum(totals, dtype=np.uint32)))
+    stop = np.cumsum(parsed.is_long & ~parsed.is_orphan)[at]
+    found: npt.NDArray[np.uint32] = sums[stop] - sums[stop - parsed.long_count[at]]
     return found

@@ -312,8 +312,8 @@ class Survey:
         found["start"] = records.first_clusters(rows, geometry.fat_bits)
         found["is_dir"] = (rows["attributes"] & layout.ATTRIBUTE_FOLDER) != 0
         found["content_bytes"] = np.where(found["is_dir"], 0, rows["content_bytes"])
-        found["offset_bytes"] = batch.offset_bytes[at]
-        found["folder"] = batch.folder[at]
+        found["offset_bytes"] = batch.offsets[parsed.place[at]]
+        found["folder"] = parsed.folder[at] + batch.first_folder
         found["batch"] = len(self.batches) - 1
         found["record"] = at
         below = self._below(found)

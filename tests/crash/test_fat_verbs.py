@@ -276,3 +276,20 @@ def test_a_batch_of_moves() -> None:
         THREE: ["/d/e/Three, with a long name.bin", LONG],
     }
     explore(work, allowed, kept, {"FAT016"})  # the name is longer than a sector
+
+
+def test_a_short_name_is_given_on_only_after_it_is_gone() -> None:
+    """A new name in a batch takes no short name that the medium still has."""
+
+    def work(volume: FatVolume) -> None:
+        with volume.batch():
+            volume.move("/d/e/Three, with a long name.bin", "/x")
+            volume.write("/d/e/Three, with another name.bin", b"")
+
+    source, target = "/d/e/Three, with a long name.bin", "/x"
+    allowed: Allowed = {
+        source: (THREE, None),
+        target: (THREE, None),
+        "/d/e/Three, with another name.bin": (None, b""),
+    }
+    explore(work, allowed, {THREE: [source, target]}, set())
