@@ -322,3 +322,39 @@ def test_two_halves_of_a_table_make_one(bits: int) -> None:
     with fat.open(volume.device) as mended:
         assert {path: mended.read(path) for path in files} == files
         assert [path for path, entry in mended.walk() if not entry.is_dir] == list(files)
+
+
+def big_folder(*, is_full: bool) -> Volume:
+    """A FAT32 volume with a folder of several clusters that lie apart; or of full ones only."""
+    device = MemoryDevice(bytes(SHAPES[32][0]))
+    fat.format(device, fat_bits=32, cluster_bytes=512)
+    count, chance = 78 if is_full else 40, random.Random(5)
+    with fat.open(device) as volume:
+        volume.mkdir("/Folder")
+        for number in range(count):
+            name = f"F{number}" if is_full else f"A rather long name of file number {number}.txt"
+            volume.write(f"/Folder/{name}", chance.randbytes(700))
+    return Volume(bytes(device.data))
+
+
+def test_a_folder_in_pieces_is_put_together_again() -> None:
+    """Both tables are lost, and pieces of the folder begin in the middle of a long name."""
+    volume = big_folder(is_full=False)
+    with fat.open(volume.device) as before:
+        expected = {path: before.read(path) for path, entry in before.walk() if not entry.is_dir}
+    for copy in (0, 1):
+        volume.put(copy_at(volume, copy), bytes(volume.geometry.fat_bytes))
+    assert fat.repair(volume.device).lost == ()
+    with fat.open(volume.device) as mended:
+        found = {path: mended.read(path) for path, entry in mended.walk() if not entry.is_dir}
+    assert found == expected
+
+
+def test_a_folder_whose_end_is_not_found_is_told() -> None:
+    """It may have had more: the repair says so."""
+    volume = big_folder(is_full=True)
+    for copy in (0, 1):
+        volume.put(copy_at(volume, copy), bytes(volume.geometry.fat_bytes))
+    (lost,) = fat.repair(volume.device).lost
+    assert lost.path == "/Folder"
+    assert "no end of it" in lost.reason

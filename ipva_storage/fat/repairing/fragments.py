@@ -86,7 +86,8 @@ class Fragments:
                 number = min(most, first + count - at)
                 raw = read(self._device, self._geometry.cluster_offset_bytes(at), number * size)
                 rows = np.frombuffer(raw, np.uint8).reshape(number, size)
-                likely = _IS_FIRST[rows[:, 0]] & ((rows[:, 11] & 0xC0) == 0)
+                is_rest = (rows[:, 11] == layout.ATTRIBUTE_LONG_NAME) & (rows[:, 0] < 0x20)
+                likely = (_IS_FIRST[rows[:, 0]] | is_rest) & ((rows[:, 11] & 0xC0) == 0)
                 for index in np.flatnonzero(likely).tolist():
                     yield at + index, rows[index].tobytes()
 

@@ -177,12 +177,17 @@ class _Filling:
         self._is_open = is_lost
         """Entries that are not known, and that no chain has yet."""
         self._is_open[table.limit :] = False
+        self._unended: set[int] = set()
+        """Where folders start of which neither an end nor more was found."""
 
     def run(self) -> Iterator[Lost]:
         for _ in range(ROUNDS_MAX):
             if not self._fill_folders():
                 break
         found = self._look()
+        for owner in found.owners:
+            if owner.is_dir and owner.first_cluster in self._unended:
+                yield Lost(owner.path, "no end of it was found; more may have been in it")
         files = [
             (owner, int(found.need[index]))
             for index, owner in enumerate(found.owners)
@@ -231,12 +236,18 @@ class _Filling:
                 return True
             self._is_open[last] = False
         self._table.values[last] = self._table.end
+        if self._is_full(last):
+            self._unended.add(start)
         return True
+
+    def _is_full(self, cluster: int) -> bool:
+        """Whether a cluster of a folder is full of records, so that more may follow."""
+        content = self._content(cluster)
+        return records.parse(content).end == len(content) // layout.ENTRY_BYTES
 
     def _following(self, start: int, last: int) -> int | None:
         """Where a folder goes on that has no end in its last known cluster."""
-        ours = self._content(last)
-        if records.parse(ours).end < len(ours) // layout.ENTRY_BYTES:
+        if not self._is_full(last):
             return None
         following = last + 1
         if self._can_follow(following):
