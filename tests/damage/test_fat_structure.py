@@ -332,7 +332,11 @@ def big_folder(*, is_full: bool) -> Volume:
     with fat.open(device) as volume:
         volume.mkdir("/Folder")
         for number in range(count):
-            name = f"F{number}" if is_full else f"A rather long name of file number {number}.txt"
+            name = (
+                f"F{number}"
+                if is_full
+                else f"{number} is a name of more records than a sector has{' and more' * 20}"
+            )
             volume.write(f"/Folder/{name}", chance.randbytes(700))
     return Volume(bytes(device.data))
 
