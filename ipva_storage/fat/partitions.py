@@ -97,7 +97,9 @@ def first_fat(device: BlockDevice) -> BlockDevice:
         what = "it holds neither a FAT volume nor a partition table"
     else:
         what = "it is not formatted"
-    raise FatError(what, where=device.name, offset_bytes=0, remedy="see what it is with: ipva info")
+    raise FatError(
+        what, where=device.name, offset_bytes=0, remedy="see what it is with: ipva info DISK"
+    )
 
 
 def _kind(device: BlockDevice) -> str | None:

@@ -157,7 +157,7 @@ class FolderTree:
                 raise FatError(
                     f"two folders start at cluster {start}",
                     where=self._device.name,
-                    remedy="mend it with: ipva fs repair",
+                    remedy="mend it with: ipva fs repair DISK",
                 )
             self._seen.add(start)
             folder.children.append((record, len(self.folders)))

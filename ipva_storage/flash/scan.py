@@ -96,7 +96,8 @@ def scan(nor: NorDevice) -> Scan:
             "its layout is unknown: this is no flash directory of this toolkit",
             where=nor.name,
             offset_bytes=result.unknown[0] * nor.segment_bytes,
-            remedy="a real appliance's flash cannot be read here; see what it is with: ipva info",
+            remedy="a real appliance's flash cannot be read here; "
+            "see what it is with: ipva info DISK",
         )
     for at in result.unknown:
         message = f"segment {at} holds nothing readable; it is free, and erased before it is used"

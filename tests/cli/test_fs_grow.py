@@ -144,3 +144,28 @@ def test_defrag_puts_files_in_one_piece(ipva: Ipva, filled: Path, tmp_path: Path
     assert "would be put in one piece: 0" in ipva("fs", "defrag", disk, "--dry-run").out
     assert ipva("undo", journal).status == 0
     assert disk.read_bytes() == before
+
+
+def test_a_smaller_size_is_refused_and_nothing_called_damaged(
+    ipva: Ipva, filled: Path, tmp_path: Path
+) -> None:
+    """With and without a partition, the size that is there is named."""
+    card = tmp_path / "card.img"
+    card.write_bytes(bytes(64 << 20))
+    assert ipva("fs", "format", card, "--partition").status == 0
+    for disk in (f"{filled}#cf", card):
+        refused = ipva("fs", "grow", disk, "20M")
+        assert refused.status == 2
+        assert "already, and is not made smaller" in refused.err
+        assert "damaged" not in refused.err
+
+
+def test_the_boot_disk_boots_when_it_is_larger(ipva: Ipva, vm: Path) -> None:
+    """Its only file is in the root folder, whose place moves with the clusters."""
+    firmware = ipva("fs", "ls", f"{vm}#boot:/", "--json").document
+    assert ipva("fs", "grow", f"{vm}#boot", "1G").status == 0
+    assert ipva("fs", "ls", f"{vm}#boot:/", "--json").document == firmware
+    assert ipva("fs", "check", f"{vm}#boot").status == 0
+    booted = ipva("boot", vm, "--dry-run")
+    assert booted.status == 0
+    assert "segments=901" in booted.out

@@ -9,6 +9,7 @@ from ipva_formats import mbr as layout
 from ipva_storage.device import OverlayDevice, SliceDevice
 from ipva_storage.errors import UsageError
 from ipva_storage.fat import partitioning
+from ipva_storage.fat.geometry import parse
 from ipva_storage.fat.growing.volume import Grown, grow
 from ipva_storage.fat.partitions import Partition, Volume, find_volumes, first_fat, read_table
 from ipva_storage.progress import silent
@@ -63,11 +64,25 @@ def grow_disk(
     volume = next(each for each in find_volumes(work) if each.kind != "unknown")
     entry = _entry(work, volume)
     length = (end_bytes or work.size_bytes) - volume.offset_bytes
+    if end_bytes is not None:
+        _refuse_smaller(work, volume, length)
     if entry is None:
         part = SliceDevice(work, volume.offset_bytes, min(length, work.size_bytes))
         done = grow(part, progress=progress)
         return GrownDisk(done, volume.partition, work.size_bytes, work.size_bytes)
     return _in_partition(work, volume, entry, length, is_asked=bool(end_bytes), progress=progress)
+
+
+def _refuse_smaller(device: BlockDevice, volume: Volume, length_bytes: int) -> None:
+    """Refuse a size that would cut the volume off, before it is taken for one that was."""
+    at = volume.offset_bytes
+    found = parse(SliceDevice(device, at, device.size_bytes - at))
+    if length_bytes < found.volume_bytes:
+        raise UsageError(
+            f"its volume has {format_size(found.volume_bytes)} already, and is not made smaller",
+            where=device.name,
+            remedy="name a larger size",
+        )
 
 
 def _entry(device: BlockDevice, volume: Volume) -> Partition | None:

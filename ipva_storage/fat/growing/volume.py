@@ -120,7 +120,7 @@ def refuse_damaged(device: BlockDevice) -> None:
             f"it is damaged ({errors[0].code}: {errors[0].message})",
             where=device.name,
             offset_bytes=errors[0].offset_bytes,
-            remedy="mend it with: ipva fs repair",
+            remedy="mend it with: ipva fs repair DISK",
         )
 
 
