@@ -87,6 +87,7 @@ class Fragments:
                 raw = read(self._device, self._geometry.cluster_offset_bytes(at), number * size)
                 rows = np.frombuffer(raw, np.uint8).reshape(number, size)
                 is_rest = (rows[:, 11] == layout.ATTRIBUTE_LONG_NAME) & (rows[:, 0] < 0x20)
+                is_rest &= (rows[:, 12] == 0) & (rows[:, 26] == 0) & (rows[:, 27] == 0)
                 likely = (_IS_FIRST[rows[:, 0]] | is_rest) & ((rows[:, 11] & 0xC0) == 0)
                 for index in np.flatnonzero(likely).tolist():
                     yield at + index, rows[index].tobytes()

@@ -45,14 +45,23 @@ def blocks(geometry: Geometry) -> npt.NDArray[np.int64]:
     return numbers * geometry.fat_bits // 8 // geometry.sector_bytes
 
 
-def penalties(values: Values, geometry: Geometry) -> npt.NDArray[np.int64]:
+def penalties(
+    values: Values, geometry: Geometry, *, spares_blank: bool = False
+) -> npt.NDArray[np.int64]:
     """For each sector of a table, how many of its entries make no sense.
 
     That is a link to nowhere, to a free cluster or to one that has a link to it already; and a free
-    entry to which there is a link. A link into a sector that is all zero counts against that one.
+    entry to which there is a link.
+
+    Args:
+        values: the table.
+        geometry: of its volume.
+        spares_blank: let a link into a sector that is all zero count against that one only.
     """
     block_of = blocks(geometry)
-    is_blank = (np.bincount(block_of, values != FREE) == 0)[block_of]
+    is_blank = np.zeros(len(values), np.bool_)
+    if spares_blank:
+        is_blank = (np.bincount(block_of, values != FREE) == 0)[block_of]
     nonsense = _nonsense(values, geometry, is_blank)
     targets = values[_is_link(values, geometry)]
     into_free = np.zeros(len(values), np.int64)
@@ -70,7 +79,7 @@ def _is_link(values: Values, geometry: Geometry) -> Mask:
 def _nonsense(values: Values, geometry: Geometry, is_blank: Mask) -> Mask:
     """Entries that are no end, not free, not bad, and lead nowhere or where another leads too.
 
-    `is_blank` says which entries are in a sector that is all zero.
+    `is_blank` says into which entries a link counts for nothing.
     """
     is_link = _is_link(values, geometry)
     is_end = values >= layout.BAD_CLUSTER[geometry.fat_bits]

@@ -86,7 +86,9 @@ def _by_sector(
         fullest: of sectors that make as much sense, take the one that says most; zeros say nothing.
             Else that of the first copy.
     """
-    penalties = np.stack([guess.penalties(table.values, geometry) for table in tables])
+    penalties = np.stack(
+        [guess.penalties(table.values, geometry, spares_blank=fullest) for table in tables]
+    )
     if fullest:
         block_of = guess.blocks(geometry)
         used = np.stack([np.bincount(block_of, table.values != FREE) for table in tables])
