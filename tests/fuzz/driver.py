@@ -12,12 +12,8 @@ import atheris
 
 from tests.fuzz import edits
 
-OPTIONS: Final = ("-timeout=60", "-rss_limit_mb=4096", "-max_len=4096", "-report_slow_units=5")
-"""What counts as a hang, as growth, and as long; an argument of the same name counts instead.
-
-Atheris itself keeps some 60 KiB of each execution of traced code, and nothing of the same code that
-is not traced; so growth is looked for in each execution, and by the replay of the corpus.
-"""
+OPTIONS: Final = ("-timeout=60", "-rss_limit_mb=1024", "-max_len=4096", "-report_slow_units=5")
+"""What counts as a hang, as growth, and as long; an argument of the same name counts instead."""
 
 Try = Callable[[bytes], None]
 Mutator = Callable[[bytes, int, int], bytes]
