@@ -13,21 +13,10 @@ import pytest
 from ipva_storage import fat
 from ipva_storage.device import RawDevice
 from ipva_storage.findings import Severity
+from tests.interop.test_fat import BROKEN
 
 pytestmark = pytest.mark.interop
 Peer = Callable[..., Any]
-
-BROKEN = [
-    "dosfstools/check-bad_names",
-    "dosfstools/check-chain_to_free_cluster",
-    "dosfstools/check-chain_too_long",
-    "dosfstools/check-circular_chain",
-    "dosfstools/check-dot_entries",
-    "dosfstools/check-fat12_first_cluster",
-    "dosfstools/check-fat32_dos_cln_shut",
-    "dosfstools/check-label-different",
-    "fatcat/directory-loop",
-]
 
 
 def unpack(source: Path, target: Path) -> Path:
